@@ -1,0 +1,76 @@
+"""Errors that a user can act on, and the nearest valid name for a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user wrote cannot be used: says what, where, and what to do.
+
+    The command line prints it as one message without a traceback; in Python it is an ordinary ``ValueError``.
+
+    Args:
+        message: What is wrong and what would be right, in whole sentences.
+        where: The place it was read from (``suite.yaml:4``, ``--set recipe.lr``), if there is one.
+
+    Example:
+        >>> print(UserError("epochs must be positive, not 0.", where="suite.yaml:7"))
+        suite.yaml:7: epochs must be positive, not 0.
+    """
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        self.message = message
+        self.where = where
+        super().__init__(message if where is None else f"{where}: {message}")
+
+    def at(self, where: str) -> UserError:
+        """Return the same error with its place named, unless it already has one."""
+        return self if self.where is not None else UserError(self.message, where=where)
+
+
+def nearest(name: str, choices: Iterable[str], *, count: int = 3) -> list[str]:
+    """Return the choices most like ``name``, best first; empty where nothing is near.
+
+    Args:
+        name: What was written.
+        choices: The valid names.
+        count: At most this many.
+
+    Example:
+        >>> nearest("dropblok", ["dropout", "dropblock", "cutmix"])
+        ['dropblock', 'dropout']
+    """
+    by_key = {choice.lower().replace("-", "_"): choice for choice in choices}
+    key = name.lower().replace("-", "_")
+    return [by_key[match] for match in difflib.get_close_matches(key, by_key, n=count, cutoff=0.55)]
+
+
+def unknown(
+    kind: str, name: str, choices: Iterable[str], *, listing: str | None = None, where: str | None = None
+) -> UserError:
+    """Build the one message for an unknown name: what, the nearest valid names, the command that lists them.
+
+    Args:
+        kind: What the name should have been (``"regularizer"``).
+        name: What was written.
+        choices: The valid names.
+        listing: The command that lists them.
+        where: The place it was read from.
+
+    Example:
+        >>> print(unknown("regularizer", "dropblok", ["dropblock", "cutmix"], listing="regathlon list regularizers"))
+        There is no regularizer 'dropblok'. Did you mean 'dropblock'? (All of them: regathlon list regularizers)
+    """
+    choices = sorted(choices)
+    near = nearest(name, choices)
+    if near:
+        hint = f" Did you mean {' or '.join(repr(choice) for choice in near)}?"
+    elif choices:
+        shown = ", ".join(repr(choice) for choice in choices[:12])
+        hint = f" Valid: {shown}{', ...' if len(choices) > 12 else ''}."
+    else:
+        hint = ""
+    listed = f" (All of them: {listing})" if listing else ""
+    return UserError(f"There is no {kind} {name!r}.{hint}{listed}", where=where)

@@ -1,0 +1,1 @@
+"""No regularizer: the baseline of every comparison."""

@@ -1,0 +1,217 @@
+"""What can be known of a regularizer, model or task without importing torch.
+
+Everything that a suite names (a regularizer, a model, a task) is *declared* by a frozen dataclass: its fields are
+the settings that a user may write, its class attributes say what it is and needs, and ``build()`` imports the
+implementation. The command line plans, lists and validates from declarations alone; entry points refer to them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from regathlon_core.errors import UserError
+from regathlon_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from regathlon_core.regularizer import Regularizer
+    from regathlon_core.task import Task
+
+CAPABILITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "class_labels": "a cross-entropy over classes",
+        "sample_labels": "one class label per sample",
+        "grid_inputs": "inputs on a regular grid, [B, C, *spatial]",
+        "features": "named insertion points for feature-level layers",
+        "views": "label-preserving random views of a batch",
+        "soft_loss": "a loss between two outputs of the model",
+        "occlude": "an absent value that parts of an input can be replaced by",
+        "domains": "training samples from several named domains",
+        "unlabelled": "training samples without labels",
+    }
+)
+"""What a task may offer and a regularizer may need, with the words that a skipped cell is explained in."""
+
+
+class Stage(enum.IntEnum):
+    """Where in a training step a regularizer acts; composed regularizers act in this order."""
+
+    INPUT = 0
+    """Changes single inputs (occlusion, noise)."""
+    MIX = 1
+    """Mixes samples and their labels; at most one in a composition."""
+    LABEL = 2
+    """Changes what the outputs are compared with."""
+    FEATURE = 3
+    """Acts inside the model, on named feature maps; any number compose."""
+    LOSS = 4
+    """Makes the step's loss terms; at most one in a composition."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What regularizers, models and tasks have in common: a name, a version and an implementation.
+
+    Subclasses are frozen dataclasses; their fields are the settings with their defaults.
+    """
+
+    name: ClassVar[str]
+    """The name that suites use."""
+    version: ClassVar[int] = 1
+    """Raised by one whenever numbers may change; part of a trial's identity."""
+    summary: ClassVar[str]
+    """One line for listings."""
+    implementation: ClassVar[str]
+    """``"module:attribute"`` of what ``build`` calls."""
+
+    # A mapping instead of a tuple of pairs would not be hashable, so settings are scalars or tuples of scalars.
+    def settings(self) -> dict[str, Any]:
+        """Return all settings by name, defaults included."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the scientific description: name, version and every setting (part of a trial's identity)."""
+        return {"name": self.name, "version": self.version, "settings": self.settings()}
+
+    def __str__(self) -> str:
+        """Write it as a suite would: the name and the settings that differ from their defaults."""
+        changed = [
+            f"{field.name}={_literal(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+    @classmethod
+    def load(cls) -> Any:
+        """Import and return the implementation."""
+        module, _, attribute = cls.implementation.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, tuple):
+        return f"[{', '.join(_literal(item) for item in value)}]"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class RegularizerSettings(Declaration):
+    """Declares a regularizer. Subclass it as a frozen dataclass beside the implementation.
+
+    Example:
+        >>> from regathlon_core import DropBlockSettings
+        >>> str(DropBlockSettings(p=0.2)), DropBlockSettings.stage.name, sorted(DropBlockSettings.needs)
+        ('dropblock(p=0.2)', 'FEATURE', ['features'])
+    """
+
+    stage: ClassVar[Stage]
+    """Where in the step it acts; decides the order in a composition."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What the task must offer (keys of ``CAPABILITIES``)."""
+    zero: ClassVar[Mapping[str, Any] | None] = None
+    """Settings at which it is exactly the identity, for the conformance kit; None where there are none."""
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        missing = sorted(self.needs - task.provides)
+        if missing:
+            wanted = " and ".join(CAPABILITIES.get(name, name) for name in missing)
+            return f"{self.name} needs {wanted}, which {task.name} does not offer"
+        return None
+
+    def build(self) -> Regularizer:
+        """Return the regularizer with these settings."""
+        regularizer: Regularizer = self.load()(self)
+        return regularizer
+
+
+def check_composition(parts: Sequence[RegularizerSettings]) -> tuple[RegularizerSettings, ...]:
+    """Return the parts in the order they act, or refuse two that cannot act together.
+
+    Args:
+        parts: The regularizers in any order.
+
+    Raises:
+        UserError: Two parts both mix labels, or both make the loss terms, or the same one is there twice.
+
+    Example:
+        >>> from regathlon_core import CutMixSettings, DropBlockSettings
+        >>> [part.name for part in check_composition([DropBlockSettings(), CutMixSettings()])]
+        ['cutmix', 'dropblock']
+    """
+    why = {Stage.MIX: "both mix samples and labels", Stage.LOSS: "both make the step's loss terms"}
+    ordered = tuple(sorted(parts, key=lambda part: part.stage))
+    for first, second in zip(ordered, ordered[1:], strict=False):
+        if first.stage == second.stage and first.stage in why:
+            raise UserError(
+                f"{first.name} and {second.name} cannot be combined: {why[first.stage]}. "
+                f"Keep one of them; regularizers of other stages compose with either."
+            )
+    names = [part.name for part in ordered]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} stands twice in one composition. Write it once.")
+    return ordered
+
+
+@dataclass(frozen=True)
+class ModelSettings(Declaration):
+    """Declares a model of a task; the implementation is called with the settings and the task."""
+
+    def build(self, task: Task) -> torch.nn.Module:
+        """Return a freshly initialised model that fits the task (classes, channels)."""
+        model: torch.nn.Module = self.load()(self, task)
+        return model
+
+
+@dataclass(frozen=True)
+class TaskSettings(Declaration):
+    """Declares a task: one learning problem with its data, models, recipe and metrics."""
+
+    dataset: ClassVar[str]
+    """Name of its data set's manifest."""
+    provides: ClassVar[frozenset[str]]
+    """What it offers to regularizers (keys of ``CAPABILITIES``)."""
+    models: ClassVar[tuple[type[ModelSettings], ...]]
+    """The models that fit it; the first is the default."""
+    recipe: ClassVar[Recipe]
+    """Optimizer, schedule and budget unless a suite says otherwise."""
+    metric: ClassVar[str]
+    """The metric that leaderboards show; larger is better unless ``lower_is_better``."""
+    lower_is_better: ClassVar[bool] = False
+
+    @property
+    def area(self) -> str:
+        """The part of the name before the slash: vision, segmentation, points, ..."""
+        return self.name.partition("/")[0]
+
+    def grid(self) -> tuple[TaskSettings, ...]:
+        """Return the tasks that this one stands for in a suite (a task of several held-out domains: one each)."""
+        return (self,)
+
+    def build(self, data: Path | None = None) -> Task:
+        """Return the task with its data loaded.
+
+        Args:
+            data: Folder that holds downloaded data sets; embedded ones need none.
+
+        Raises:
+            UserError: The data is not there or is damaged; the message names the command that gets it.
+        """
+        task: Task = self.load()(self, data)
+        return task
+
+
+Selection = Literal["last", "best_val", "oracle"]

@@ -1,0 +1,231 @@
+"""The protocol a task offers: batches to the engine, and the meaning of "view", "occlude", "feature" to regularizers."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regathlon_core.errors import UserError
+from regathlon_core.features import FeaturePoint
+from regathlon_core.metrics import Metrics
+from regathlon_core.rng import SampleDraw, stream
+from regathlon_core.settings import TaskSettings
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The second half of labels that were mixed: ``weight`` of the own label, the rest of another sample's.
+
+    Attributes:
+        targets: Labels of the partner samples, like ``Batch.targets``.
+        weight: Share of the own label per sample, float32 in [0, 1], [B].
+    """
+
+    targets: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees. Regularizers make changed copies with ``replace``; nothing is changed in place.
+
+    Attributes:
+        inputs: What the model is called with: a tensor, or a graph object with a ``to`` method.
+        targets: Labels (int64 [B] for classification, [B, *spatial] for dense tasks).
+        index: Sample indices within their split, int64 [B], or None.
+        mixed: Set where labels were mixed.
+        smoothing: Label smoothing in [0, 1).
+        domain: Domain of each sample, int64 [B], where the task has domains.
+    """
+
+    inputs: Any
+    targets: Any
+    index: Tensor | None = None
+    mixed: Mixed | None = None
+    smoothing: float = 0.0
+    domain: Tensor | None = None
+
+    def replace(self, **changes: Any) -> Batch:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if hasattr(value, "to")
+        }
+        return self.replace(**moved)
+
+
+class Task(abc.ABC):
+    """One learning problem: data, loss, metrics, and what its modality means by view, occlude and feature.
+
+    A subclass implements the abstract methods and those that its settings' ``provides`` promise; the conformance kit
+    checks that they agree. Samples are named by their index within a split, so that an epoch's order and a sample's
+    augmentation are functions of the seed alone.
+
+    Args:
+        settings: The declaration that built it.
+    """
+
+    ignore_index: ClassVar[int] = -100
+    """Label of positions that no loss or metric counts."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        self.settings = settings
+
+    # ---- asked by the engine -------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+
+    @property
+    @abc.abstractmethod
+    def in_channels(self) -> int:
+        """Channels or features of an input, for building a model."""
+
+    @abc.abstractmethod
+    def size(self, split: Split) -> int:
+        """Return the number of samples in a split; 0 where the task has no such split."""
+
+    @abc.abstractmethod
+    def batch(self, split: Split, index: Tensor, draw: SampleDraw | None = None) -> Batch:
+        """Return the samples with these indices.
+
+        Args:
+            split: Which part of the data.
+            index: Sample indices, int64 [B].
+            draw: Source of augmentation; None for none (evaluation).
+        """
+
+    def order(self, epoch: int, seed: int, batch_size: int) -> list[Tensor]:
+        """Return an epoch's training batches as index tensors, a pure function of (epoch, seed).
+
+        The default shuffles and keeps a last batch only where it is at least half full: batch statistics of a few
+        leftover samples are noise.
+        """
+        size = self.size("train")
+        indices = torch.randperm(size, generator=stream(seed, "order", epoch))
+        batches = list(indices.split(batch_size))
+        if len(batches) > 1 and len(batches[-1]) * 2 < batch_size:
+            batches.pop()
+        return batches
+
+    def evaluation_order(self, split: Split, batch_size: int) -> list[Tensor]:
+        """Return a split's batches for evaluation: every sample once, in order."""
+        size = self.size(split)
+        return list(torch.arange(size).split(batch_size)) if size else []
+
+    def predict(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the model's outputs for a batch (logits)."""
+        return model(batch.inputs)
+
+    def criterion(self, outputs: Any, batch: Batch) -> Tensor:
+        """Return the scalar training loss of outputs; the default is a cross-entropy over dimension 1."""
+        return class_loss(outputs, batch, ignore_index=self.ignore_index)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the scalar training loss of a model on a batch."""
+        return self.criterion(self.predict(model, batch), batch)
+
+    @abc.abstractmethod
+    def metrics(self) -> Metrics:
+        """Return a fresh accumulator of the task's metrics."""
+
+    def evaluate(
+        self, model: nn.Module, split: Split, *, batch_size: int = 256, device: torch.device | str = "cpu"
+    ) -> Mapping[str, float]:
+        """Return the metrics of a model on a split, in evaluation mode; the model's flags are left as they were.
+
+        Raises:
+            UserError: The task has no such split.
+        """
+        if not self.size(split):
+            raise UserError(f"{self.settings.name} has no {split} samples to evaluate on.")
+        metrics = self.metrics()
+        flags = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.no_grad():
+                for index in self.evaluation_order(split, batch_size):
+                    batch = self.batch(split, index).to(device)
+                    metrics.update(self.predict(model, batch), batch)
+        finally:
+            for module, training in flags:
+                module.training = training
+        return metrics.compute()
+
+    # ---- asked by regularizers -----------------------------------------------------------------------------
+
+    def features(self, model: nn.Module) -> Sequence[FeaturePoint]:
+        """Return the places where feature-level regularizers may act ("features")."""
+        raise self._not_offered("features")
+
+    def views(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield label-preserving random views of a batch, one after another, without end ("views")."""
+        raise self._not_offered("views")
+
+    def occlude(self, batch: Batch, where: Tensor) -> Batch:
+        """Return the batch with parts of its inputs replaced by the modality's absent value ("occlude").
+
+        Args:
+            batch: Samples.
+            where: True at positions to occlude: bool [B, *positions].
+        """
+        raise self._not_offered("occlude")
+
+    def soft_loss(self, outputs: Any, reference: Any) -> Tensor:
+        """Return how far outputs are from reference outputs, which are taken as constants ("soft_loss").
+
+        The default is KL(softmax(reference) || softmax(outputs)) over dimension 1, averaged over everything else.
+        """
+        log_p = F.log_softmax(outputs.float(), dim=1)
+        log_q = F.log_softmax(reference.detach().float(), dim=1)
+        return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
+
+    def output_layers(self, model: nn.Module) -> Sequence[str]:
+        """Return the names of the submodules whose outputs are predictions, which sub-networks never narrow."""
+        raise self._not_offered("views")
+
+    def _not_offered(self, capability: str) -> UserError:
+        return UserError(f"{self.settings.name} does not offer {capability!r} (see its settings' 'provides').")
+
+
+def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Tensor:
+    """Return the cross-entropy of logits with a batch's labels, mixed and smoothed as the batch says.
+
+    With mixed labels it is weight·CE(own) + (1-weight)·CE(partner) per sample, averaged over the batch.
+
+    Args:
+        logits: [B, K, *].
+        batch: Labels int64 [B, *].
+        ignore_index: Label of positions that do not count.
+
+    Returns:
+        Scalar, float32 at least.
+    """
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+    def cross_entropy(targets: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(
+            logits, targets, ignore_index=ignore_index, label_smoothing=batch.smoothing, reduction=reduction
+        )
+
+    if batch.mixed is None:
+        return cross_entropy(batch.targets, "mean")
+    weight = batch.mixed.weight.to(logits.dtype)
+    own, partner = cross_entropy(batch.targets, "none"), cross_entropy(batch.mixed.targets, "none")
+    return (weight * own + (1 - weight) * partner).mean()
