@@ -1,0 +1,1 @@
+"""regathlon_points."""
