@@ -8,7 +8,7 @@ from .regularizers.none.regularizer import NoRegularizer
 from .regularizers.none.settings import NoRegularizerSettings
 from .rng import SampleDraw, derive_seed, stream
 from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, check_composition
-from .task import Batch, Mixed, Task
+from .task import Batch, Mixed, Task, View
 
 __all__ = [
     "Batch",
@@ -35,6 +35,7 @@ __all__ = [
     "Task",
     "TaskSettings",
     "UserError",
+    "View",
     "build_regularizer",
     "check_composition",
     "current_role",

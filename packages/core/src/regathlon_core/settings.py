@@ -184,6 +184,8 @@ class TaskSettings(Declaration):
     """Name of its data set's manifest."""
     provides: ClassVar[frozenset[str]]
     """What it offers to regularizers (keys of ``CAPABILITIES``)."""
+    views: ClassVar[tuple[str, ...]] = ()
+    """Kinds of random view that it offers ("scale", "rotation", ...), the usual one first; with "views"."""
     models: ClassVar[tuple[type[ModelSettings], ...]]
     """The models that fit it; the first is the default."""
     recipe: ClassVar[Recipe]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.features import FeaturePoint
 from regathlon_core.metrics import Metrics
 from regathlon_core.rng import SampleDraw, stream
@@ -66,6 +66,20 @@ class Batch:
             if hasattr(value, "to")
         }
         return self.replace(**moved)
+
+
+@dataclass(frozen=True)
+class View:
+    """A transformed batch, and where its positions come from.
+
+    Attributes:
+        batch: The transformed samples, with labels to match.
+        align: Takes the model's outputs for the original batch into the view's frame, so that the two can be compared:
+            the identity where outputs are per sample, the same rescale or rotation where they are per pixel.
+    """
+
+    batch: Batch
+    align: Callable[[Any], Any] = lambda outputs: outputs
 
 
 class Task(abc.ABC):
@@ -174,9 +188,25 @@ class Task(abc.ABC):
         """Return the places where feature-level regularizers may act ("features")."""
         raise self._not_offered("features")
 
-    def views(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield label-preserving random views of a batch, one after another, without end ("views")."""
+    def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
+        """Yield label-preserving random views of a batch, one after another, without end ("views").
+
+        Args:
+            batch: Samples as the full network saw them, mixed labels included.
+            generator: Source of randomness.
+            kinds: Which transformations to apply, in this order, of ``settings.views``; empty for the first of them.
+
+        Raises:
+            UserError: The task offers no such kind.
+        """
         raise self._not_offered("views")
+
+    def view_kinds(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        """Return the kinds of view to make, checked; for implementations of ``views``."""
+        for kind in kinds:
+            if kind not in self.settings.views:
+                raise unknown("kind of view", kind, self.settings.views)
+        return tuple(kinds) or self.settings.views[:1]
 
     def occlude(self, batch: Batch, where: Tensor) -> Batch:
         """Return the batch with parts of its inputs replaced by the modality's absent value ("occlude").
