@@ -177,19 +177,20 @@ def fit(
         [1, 2]
     """
     regularizer = regularizer if regularizer is not None else NoRegularizer()
-    training = _Training(
-        model=model,
-        task=task,
-        regularizer=regularizer,
-        recipe=recipe if recipe is not None else task.settings.recipe,
-        seed=seed,
-        device=torch.device(device),
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        observer=observer if observer is not None else SilentObserver(),
-    )
     try:
+        # What attach initialises draws from the same stream as dropout inside the model.
         with global_stream(seed, "model", device=device):
+            training = _Training(
+                model=model,
+                task=task,
+                regularizer=regularizer,
+                recipe=recipe if recipe is not None else task.settings.recipe,
+                seed=seed,
+                device=torch.device(device),
+                checkpoint=checkpoint,
+                checkpoint_seconds=checkpoint_seconds,
+                observer=observer if observer is not None else SilentObserver(),
+            )
             return training.run()
     finally:
         regularizer.detach()
