@@ -1,6 +1,6 @@
 """Make digits.npz from scikit-learn's copy of the UCI digits (run once; needs scikit-learn).
 
-    uv run --with scikit-learn python datasets/embedded/make_digits.py
+uv run --with scikit-learn python datasets/embedded/make_digits.py
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ import numpy as np
 
 
 def main() -> None:
-    """Write the archive beside this script."""
-    from sklearn.datasets import load_digits
+    """Write the file beside this script."""
+    from sklearn.datasets import load_digits  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     digits = load_digits()
     np.savez_compressed(
