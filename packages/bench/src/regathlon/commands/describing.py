@@ -1,0 +1,103 @@
+"""``regathlon describe``: the card of whatever a name names."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from regathlon import datasets, plugins
+from regathlon.commands.output import out
+from regathlon.grammar import parse
+from regathlon_core.errors import UserError, unknown
+from regathlon_core.recipe import Recipe
+from regathlon_core.settings import CAPABILITIES, Declaration, RegularizerSettings, TaskSettings
+
+
+def show_description(name: str) -> None:
+    """Print what there is to know of a name."""
+    bare = parse(name, kind="name")[0].name if name.strip() else name
+    regularizers, tasks = plugins.registered("regularizer"), plugins.registered("task")
+    suites, sets = plugins.suite_files(), datasets.names()
+    models = {model.name: model for task in plugins.load_all("task")[0].values() for model in task.models}
+    if bare in regularizers:
+        _print(_regularizer(plugins.load("regularizer", bare)))
+    elif bare in tasks:
+        _print(_task(plugins.load("task", bare)))
+    elif bare in models:
+        _print(_model(models[bare]))
+    elif bare in suites:
+        _print(suites[bare].read_text(encoding="utf-8").rstrip())
+    elif bare in sets:
+        _print(datasets.describe(bare))
+    elif (extra := plugins.missing_extra(bare)) is not None:
+        raise UserError(f"The task {bare!r} {plugins.needs_extra(extra)}.")
+    else:
+        everything = {*regularizers, *tasks, *models, *suites, *sets}
+        raise unknown("regularizer, task, model, data set or suite", bare, everything, listing="regathlon list KIND")
+
+
+def _print(text: str) -> None:
+    out().print(text, soft_wrap=True)
+
+
+def _regularizer(declared: type[RegularizerSettings]) -> str:
+    card = _card(declared)
+    needs = [f"* {CAPABILITIES.get(need, need)}" for need in sorted(declared.needs)]
+    parts = [card or f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared)]
+    if needs:
+        parts.append("Needs of a task:\n" + "\n".join(needs))
+    return "\n\n".join(filter(None, parts))
+
+
+def _task(declared: type[TaskSettings]) -> str:
+    offers = [f"* {CAPABILITIES.get(name, name)}" for name in sorted(declared.provides)]
+    lower = " (lower is better)" if declared.lower_is_better else ""
+    parts = [
+        f"# {declared.name}\n\n{_docstring(declared)}",
+        f"Data set: {declared.dataset}. Metric: {declared.metric}{lower}.",
+        "Models:\n" + "\n".join(f"* {model.name}: {model.summary}" for model in declared.models),
+        _settings(declared),
+        f"Recipe: {_recipe(declared.recipe)}",
+        "Offers to regularizers:\n" + "\n".join(offers),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _model(declared: type[Declaration]) -> str:
+    tasks = [name for name, task in plugins.load_all("task")[0].items() if declared in task.models]
+    parts = [f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared), f"Of the tasks: {', '.join(tasks)}."]
+    return "\n\n".join(filter(None, parts))
+
+
+def _card(declared: type[Declaration]) -> str | None:
+    """Return the ``card.md`` beside a declaration, without importing more than is imported already."""
+    spec = importlib.util.find_spec(declared.__module__)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).with_name("card.md")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def _docstring(declared: type) -> str:
+    return textwrap.dedent(" " * 4 + (declared.__doc__ or "")).strip()
+
+
+def _settings(declared: type[Declaration]) -> str:
+    fields = dataclasses.fields(declared)
+    rows = [f"* {field.name}: {field.type} = {_default(field)}" for field in fields]
+    return "Settings:\n" + "\n".join(rows) if rows else ""
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return repr(field.default)
+    return repr(field.default_factory()) if field.default_factory is not dataclasses.MISSING else "required"
+
+
+def _recipe(recipe: Recipe) -> str:
+    values = dataclasses.asdict(recipe)
+    budget = {key: value for key, value in values.pop("budget").items() if value is not None}
+    return ", ".join(f"{key}={value}" for key, value in {**values, **budget}.items())

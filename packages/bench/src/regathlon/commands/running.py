@@ -1,0 +1,168 @@
+"""``regathlon run`` and ``regathlon plan``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regathlon import datasets, plugins
+from regathlon.cli import DONE, INTERRUPTED, SOME_FAILED
+from regathlon.commands.output import err, out, write_json, write_table
+from regathlon.estimate import Estimator, duration
+from regathlon.executors import Options
+from regathlon.executors.local import visible_gpus
+from regathlon.plan import Plan, make_plan
+from regathlon.report import print_report
+from regathlon.results import FAILURES
+from regathlon.run import StoppedNow, cores, run_plan
+from regathlon.store import RunFolder
+from regathlon.suite import Suite, load_suite
+from regathlon_core.errors import UserError
+
+
+def run_suite(
+    source: str,
+    *,
+    out: Path | None,
+    jobs: int | None,
+    executor: str,
+    overrides: Sequence[str],
+    data: Path | None,
+    device: str,
+    checkpoint_seconds: float,
+) -> int:
+    """Run a suite and return the exit code; see ``regathlon run --help``."""
+    started = time.monotonic()
+    suite, folder = _load(source, out, overrides)
+    folder = folder or Path("runs") / suite.name
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {jobs}.")
+    if not checkpoint_seconds >= 0:
+        raise UserError(f"--checkpoint-every must be a number of seconds, not {checkpoint_seconds}.")
+    plugins.load("executor", executor)
+    root = datasets.root(data)
+    plan = make_plan(suite, root)
+    gpus = 0 if device == "cpu" else visible_gpus()
+    options = Options(
+        jobs=min(jobs or gpus or cores(), max(len(plan.trials), 1)),
+        data=root,
+        device=device if device == "cuda" or gpus else "cpu",
+        checkpoint_seconds=checkpoint_seconds,
+        log=folder.absolute() / "runner.log",
+    )
+    console = err()
+    if not plan.trials:
+        _say_skipped(plan)
+        raise UserError(f"Nothing of the suite {suite.name!r} can run here: every cell is skipped.")
+    try:
+        done = run_plan(plan, folder, options, executor, console)
+    except StoppedNow:
+        console.print(f"Stopped now. Go on with: {_again(source, folder)}", soft_wrap=True)
+        return INTERRUPTED
+    counts = done.results.counts()
+    failed = sum(counts[status] for status in FAILURES)
+    if done.interrupted:
+        left = counts["planned"] + counts["running"]
+        console.print(f"Stopped; {left} trials are left. Go on with: {_again(source, folder)}", soft_wrap=True)
+        return INTERRUPTED
+    print_report(done.results, _stdout())
+    if not done.ran:
+        console.print(f"Nothing to do: all {counts['done']} trials of {suite.name} are done.", soft_wrap=True)
+    else:
+        took = duration(time.monotonic() - started)
+        console.print(f"Ran {done.ran} trials in {took}, {failed or 'none'} failed. Results: {folder}", soft_wrap=True)
+    for outcome in done.results.of(*FAILURES):
+        log = RunFolder(folder).trial(outcome.cell["folder"]).log
+        console.print(f"{outcome.status}: {log}", style="red", soft_wrap=True)
+    if not done.ran or not failed:
+        console.print(f"Export: regathlon export {folder} --format csv", style="dim", soft_wrap=True)
+    return SOME_FAILED if failed else DONE
+
+
+def show_plan(
+    source: str, *, out: Path | None, overrides: Sequence[str], data: Path | None, as_json: bool
+) -> None:
+    """Print what a suite would run; see ``regathlon plan --help``."""
+    suite, folder = _load(source, out, overrides)
+    plan = make_plan(suite, datasets.root(data))
+    run = RunFolder(folder or Path("runs") / suite.name)
+    estimator, todo, done = Estimator(), [], 0
+    for trial in plan.trials:
+        record = trial.record()
+        state = run.trial(record["folder"]).state()
+        if state.status == "done" and state.result is not None:
+            done += 1
+            estimator.observe(record, float(state.result.get("wall_seconds") or 0.0))
+        else:
+            todo.append(record)
+    seconds = estimator.remaining(todo, (), cores()) if todo else 0.0
+    if as_json:
+        write_json({**plan.record(), "done": done, "to_run": len(todo), "expected_seconds": seconds})
+        return
+    _print_plan(plan, todo, done, seconds)
+
+
+def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: float | None) -> None:
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    budgets: dict[tuple[str, str, str], str] = {}
+    for trial in plan.trials:
+        record = trial.record()
+        key = (record["task"], record["model"], record["regularizer"])
+        groups.setdefault(key, []).append(trial.seed)
+        budget = trial.recipe.budget
+        budgets[key] = f"{budget.epochs} epochs" if budget.epochs is not None else f"{budget.steps} steps"
+    rows = [
+        {"task": task, "model": model, "regularizer": regularizer, "seeds": seeds, "budget": budgets[key]}
+        for key, seeds in groups.items()
+        for task, model, regularizer in [key]
+    ]
+    if rows:
+        write_table(rows, ("task", "model", "regularizer", "seeds", "budget"))
+    console = out()
+    skipped = _skipped(plan)
+    if skipped:
+        console.print()
+        console.print("Skipped:")
+        for (task, regularizer, reason), count in skipped.items():
+            console.print(f"  {task} {regularizer} ({count}): {reason}", soft_wrap=True)
+    console.print()
+    cost = "nothing to do" if not todo else f"about {duration(seconds)}" if seconds is not None else "not yet known"
+    console.print(
+        f"{plan.suite.name}: {len(plan.trials)} trials, {done} done, {len(todo)} to run; "
+        f"{len(plan.skipped)} cells skipped. Time on {cores()} cores: {cost}.",
+        soft_wrap=True,
+    )
+
+
+def _load(source: str, out: Path | None, overrides: Sequence[str]) -> tuple[Suite, Path | None]:
+    """Load a suite; a run directory stands for the suite that was run in it."""
+    if Path(source).is_dir() and (Path(source) / "suite.yaml").is_file():
+        folder = Path(source)
+        try:
+            name = RunFolder(folder).plan()["suite"]
+        except UserError:
+            name = folder.name
+        return load_suite(folder, overrides, name=name), out or folder
+    return load_suite(source, overrides), out
+
+
+def _skipped(plan: Plan) -> Counter[tuple[str, str, str]]:
+    return Counter(
+        (cell.names["task"], cell.names["regularizer"], str(cell.reason)) for cell in plan.skipped
+    )
+
+
+def _say_skipped(plan: Plan) -> None:
+    console = err()
+    for (task, regularizer, reason), count in _skipped(plan).items():
+        console.print(f"skipped: {task} {regularizer} ({count}): {reason}", soft_wrap=True)
+
+
+def _again(source: str, folder: Path) -> str:
+    return f"regathlon run {source} --out {folder}" if Path(source) != folder else f"regathlon run {source}"
+
+
+_stdout = out
