@@ -122,6 +122,8 @@ class RegularizerSettings(Declaration):
     """What the task must offer (keys of ``CAPABILITIES``)."""
     zero: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which it is exactly the identity, for the conformance kit; None where there are none."""
+    acting: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings at which it clearly acts on small inputs within a few steps, for the kit; the defaults unless given."""
 
     def refusal(self, task: TaskSettings) -> str | None:
         """Return why it cannot run on this task, or None where it can."""

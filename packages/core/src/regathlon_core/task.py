@@ -231,13 +231,16 @@ class Task(abc.ABC):
         raise self._not_offered("views")
 
     def _not_offered(self, capability: str) -> UserError:
-        return UserError(f"{self.settings.name} does not offer {capability!r} (see its settings' 'provides').")
+        return UserError(
+            f"{self.settings.name} does not offer {capability!r} (see its settings' 'provides')."
+        )
 
 
 def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Tensor:
     """Return the cross-entropy of logits with a batch's labels, mixed and smoothed as the batch says.
 
-    With mixed labels it is weight·CE(own) + (1-weight)·CE(partner) per sample, averaged over the batch.
+    With mixed labels it is weight·CE(own) + (1-weight)·CE(partner) at each position, averaged over the weight that
+    counts: that of a label which is ``ignore_index`` does not. It is NaN where no label counts, as in torch.
 
     Args:
         logits: [B, K, *].
@@ -257,5 +260,8 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     if batch.mixed is None:
         return cross_entropy(batch.targets, "mean")
     weight = batch.mixed.weight.to(logits.dtype)
-    own, partner = cross_entropy(batch.targets, "none"), cross_entropy(batch.mixed.targets, "none")
-    return (weight * own + (1 - weight) * partner).mean()
+    weight = weight.reshape(-1, *[1] * (batch.targets.ndim - 1))
+    own, partner = batch.targets, batch.mixed.targets
+    losses = weight * cross_entropy(own, "none") + (1 - weight) * cross_entropy(partner, "none")
+    counted = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
+    return losses.sum() / counted.sum()
