@@ -1,5 +1,8 @@
-"""Data sets: manifests, download, verification, and embedded data that needs no network. Imports no torch."""
+"""Data sets: manifests, download, verification, and embedded data that needs no network. Imports no torch.
 
-from regathlon_data.digits import Digits, load_digits, split_digits
+Names are imported when they are first used: reading a manifest needs neither numpy nor a downloader.
+"""
 
-__all__ = ["Digits", "load_digits", "split_digits"]
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
