@@ -12,9 +12,9 @@ A regularizer of one's own, on a toy task of every modality that it does not ref
 
 A check needs no pytest: it is called without arguments, returns where the rule is kept, raises
 ``AssertionError`` with one sentence where it is broken, and ``unittest.SkipTest`` (which pytest shows as a
-skip) with the reason where it says nothing, because the plain model itself cannot do what is asked. Its rule is
-written in ``check.rule.__doc__``. Give settings at which the regularizer clearly acts: a check that it has an
-effect is among them.
+skip) with the reason where it says nothing, because the plain model itself cannot do what is asked. Its rule
+is written in ``check.rule.__doc__``. Give settings at which the regularizer clearly acts: a check that it has
+an effect is among them.
 
 A task of one's own, and every regularizer that is installed on it::
 
@@ -33,8 +33,8 @@ A task of one's own, and every regularizer that is installed on it::
         check()
 
 ``task_checks`` and ``conformance_checks`` also take a built task, where building needs a folder of data. A
-composition is checked as a sequence of settings, ``conformance_checks([CutMixSettings(), DropBlockSettings()])``.
-Rates and distributions (how many are dropped, what law a size is drawn from) belong to each method's own tests.
+composition is checked as a sequence: ``conformance_checks([CutMixSettings(), DropBlockSettings()])``. Rates
+and distributions (how many are dropped, what law a size is drawn from) belong to each method's own tests.
 """
 
 from regathlon_core.testing.cases import all_regularizers, cases

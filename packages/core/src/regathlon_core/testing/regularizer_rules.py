@@ -174,15 +174,15 @@ def model_stays_itself(case: Case) -> None:
     keys, names = list(model.state_dict()), [name for name, _ in model.named_modules()]
     parameters = dict(model.named_parameters())
     regularizer = attached(case, model)
+    own = {id(parameter) for parameter in regularizer.parameters()}
+    shared = [name for name, parameter in parameters.items() if id(parameter) in own]
+    assert not shared, f"{case.name} counts the model's parameter {shared[0]} as its own"
     train(model, case.task, regularizer, case.batches(2))
     assert list(model.state_dict()) == keys, f"{case.name} changes the model's state-dict keys"
     assert [name for name, _ in model.named_modules()] == names, f"{case.name} changes the model's modules"
     kept = dict(model.named_parameters())
     replaced = [name for name in parameters if kept.get(name) is not parameters[name]]
     assert not replaced, f"{case.name} replaces the model's parameter {replaced[0]}"
-    own = {id(parameter) for parameter in regularizer.parameters()}
-    shared = [name for name, parameter in parameters.items() if id(parameter) in own]
-    assert not shared, f"{case.name} counts the model's parameter {shared[0]} as its own"
     regularizer.detach()
     left = different_anatomy(plain, anatomy(model))
     assert left is None, f"after detach() {left}"
@@ -478,6 +478,11 @@ def state_is_whole(case: Case) -> None:
 
 def inputs_stay_as_they_are(case: Case) -> None:
     """Neither a batch nor the features that it is given are changed in place."""
+    for place in _places(case):
+        x = _noise(place.shapes[0])
+        kept = x.clone()
+        place.run(x)
+        assert torch.equal(x, kept), f"{case.name} changes features of shape {tuple(x.shape)} in place"
     model = case.model().train()
     regularizer = attached(case, model)
     for batch in case.batches(3 * STEPS):
@@ -490,11 +495,6 @@ def inputs_stay_as_they_are(case: Case) -> None:
             f"{case.name} changes the batch"
         )
     regularizer.detach()
-    for place in _places(case):
-        x = _noise(place.shapes[0])
-        kept = x.clone()
-        place.run(x)
-        assert torch.equal(x, kept), f"{case.name} changes features of shape {tuple(x.shape)} in place"
 
 
 def a_batch_of_one_works(case: Case) -> None:
