@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from regathlon_core.regularizer import Regularizer
     from regathlon_core.task import Task
+
+_WORD = re.compile(r"[A-Za-z_][\w./-]*")
+"""What a suite may write without quotes."""
 
 CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
@@ -103,6 +107,9 @@ def _literal(value: object) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, tuple):
         return f"[{', '.join(_literal(item) for item in value)}]"
+    if isinstance(value, str) and (not _WORD.fullmatch(value) or value in ("true", "false", "null")):
+        quote = "'" if '"' in value else '"'
+        return f"{quote}{value}{quote}"
     return str(value)
 
 
