@@ -1,0 +1,1 @@
+"""Classification of point clouds: one label for each cloud."""
