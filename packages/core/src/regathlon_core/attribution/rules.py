@@ -1,0 +1,250 @@
+"""Relevance rules of linear layers.
+
+With contributions c_ij = a_i w_ij of input i to output j and R_j the relevance of output j, every rule gives
+input i the sum over j of its share of R_j. Shares of one output add up to 1 (but for the stabiliser), so
+relevance is conserved. Batch-norm behind a layer is part of its w.
+
+Biases get no relevance and stay out of the denominators unless a rule says ``bias=True``: the share of a bias
+would be lost.
+
+Sources: Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+propagation", PLoS ONE 2015 (ε: eq. 58, αβ: eq. 60, flat: 62ff); Montavon et al., "Explaining nonlinear
+classification decisions with deep Taylor decomposition", Pattern Recognition 2017 (z+: eq. 14, w²: eq. 12);
+Montavon et al., "Layer-wise relevance propagation: an overview", 2019 (γ: table 10.1); Andéol et al.,
+"Learning domain invariant representations by joint Wasserstein distance minimization", 2021 (γ for signed
+inputs, app. A).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from regathlon_core.attribution.layers import Layer
+from regathlon_core.errors import UserError
+
+
+def stabiliser(dtype: torch.dtype, epsilon: float | None) -> float:
+    """Return the number that keeps denominators off zero.
+
+    The default is the customary 1e-6 in float32 and as much smaller in float64 as its rounding errors are:
+    what the stabiliser takes is lost to conservation, and it is there to keep rounding errors from being
+    blown up.
+    """
+    if epsilon is not None:
+        return epsilon
+    return 1e-6 * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
+
+
+def stabilised(z: Tensor, epsilon: float | None, *, nonnegative: bool = False) -> Tensor:
+    """Return z moved away from zero by the stabiliser, zero itself upwards."""
+    size = stabiliser(z.dtype, epsilon)
+    if nonnegative:
+        return z + size
+    return z + torch.copysign(torch.full((), size, dtype=z.dtype, device=z.device), z)
+
+
+class Rule(abc.ABC):
+    """How the relevance of a linear layer's outputs is divided among its inputs."""
+
+    needs_output: ClassVar[bool] = False
+    """Whether the forward pass must keep the layer's output."""
+
+    @abc.abstractmethod
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """Return the relevance of the inputs.
+
+        Args:
+            layer: The layer as it was called.
+            r: Relevance of its outputs, behind a merged batch-norm.
+
+        Returns:
+            Shaped like the layer's input.
+        """
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """R_i = Σ_j c_ij / (z_j + ε·sign(z_j)) R_j with z_j = Σ_i c_ij, and sign(0) = 1.
+
+    Without an ε and on a piecewise linear network without biases it is gradient × input. Contributions of
+    both signs cancel in z, so relevance may become large and of both signs; see ``ZPlus``.
+
+    Args:
+        epsilon: ε; None for 1e-6 in float32, scaled with the rounding error of other types.
+        bias: Whether z holds the bias, as it does in the original formula; its share is then lost.
+    """
+
+    epsilon: float | None = None
+    bias: bool = False
+    needs_output: ClassVar[bool] = True
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        shares = r / stabilised(layer.merged_output(bias=self.bias), self.epsilon)
+        return layer.adjoint(shares, layer.merged_weight()).mul_(layer.input)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """R_i = Σ_j c⁺_ij / Σ_i c⁺_ij R_j: only positive contributions count.
+
+    Inputs may have either sign: c⁺ = a⁺w⁺ + a⁻w⁻. Inputs that are known to be non-negative (behind a ReLU)
+    cost one convolution each way, others two.
+
+    Args:
+        epsilon: Stabiliser, as in ``Epsilon``.
+        bias: Whether a positive bias takes its share of the denominator.
+    """
+
+    epsilon: float | None = None
+    bias: bool = False
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        offset = layer.merged_bias() if self.bias else None
+        if offset is not None:
+            offset = offset.clamp(min=0)
+        return _shared(layer, r, _contributions(layer, positive=True), self.epsilon, offset)
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """R_i = Σ_j (α c⁺_ij / Σ_i c⁺_ij − β c⁻_ij / Σ_i c⁻_ij) R_j.
+
+    Where an output has no negative contribution its −β share is lost, and likewise with positive ones.
+
+    Args:
+        alpha: Weight of positive contributions.
+        beta: Weight of negative ones; α − β must be 1.
+        epsilon: Stabiliser, as in ``Epsilon``.
+
+    Raises:
+        UserError: α − β is not 1.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        if abs(self.alpha - self.beta - 1) > 1e-9 or self.beta < 0:
+            raise UserError(
+                f"alpha - beta must be 1 and beta at least 0 so that relevance is conserved, "
+                f"not alpha={self.alpha:g} and beta={self.beta:g}."
+            )
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        out = _shared(layer, r, _contributions(layer, positive=True), self.epsilon).mul_(self.alpha)
+        if self.beta:
+            negative = _shared(layer, r, _contributions(layer, positive=False), self.epsilon)
+            out.sub_(negative, alpha=self.beta)
+        return out
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """R_i = Σ_j (c_ij + γ c^s_ij) / Σ_i (c_ij + γ c^s_ij) R_j, where s is the sign of z_j = Σ_i c_ij.
+
+    For non-negative inputs and positive z this is the usual rule with weights w + γ w⁺. Outputs with negative
+    z favour negative contributions, so the denominator never vanishes by cancelling. γ = 0 is ``Epsilon``; γ
+    → ∞ on positive outputs is ``ZPlus``.
+
+    Args:
+        gamma: γ ≥ 0.
+        epsilon: Stabiliser, as in ``Epsilon``.
+
+    Raises:
+        UserError: γ is negative.
+    """
+
+    gamma: float = 0.25
+    epsilon: float | None = None
+    needs_output: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.gamma < 0:
+            raise UserError(f"gamma must be at least 0, not {self.gamma:g}.")
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        weight = layer.merged_weight()
+        z = layer.merged_output(bias=False)
+        out = torch.zeros_like(layer.input)
+        for side, positive in ((z >= 0, True), (z < 0, False)):
+            parts = list(_contributions(layer, positive=positive))
+            total = z.clone()
+            for x, w in parts:
+                total.add_(layer.apply(x, w), alpha=self.gamma)
+            shares = torch.where(side, r / stabilised(total, self.epsilon), 0)
+            out.addcmul_(layer.adjoint(shares, weight), layer.input)
+            for x, w in parts:
+                out.addcmul_(layer.adjoint(shares, w), x, value=self.gamma)
+        return out
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """R_i = Σ_j R_j / n_j over the outputs j that see input i; each sees n_j inputs, padding not counted.
+
+    For first layers, whose inputs (pixels, coordinates) have no meaningful zero. All channels of an input
+    position get the same.
+    """
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        return layer.map.spread(r, layer.weight, layer.input)
+
+
+@dataclass(frozen=True)
+class WSquare(Rule):
+    """R_i = Σ_j w²_ij / Σ_i w²_ij R_j over the inputs that exist, padding not counted.
+
+    Args:
+        epsilon: Stabiliser, as in ``Epsilon``.
+    """
+
+    epsilon: float | None = None
+
+    def relevance(self, layer: Layer, r: Tensor) -> Tensor:
+        """See ``Rule``."""
+        one = layer.input.new_ones((1, *layer.input.shape[1:]))
+        weight = layer.merged_weight().square()
+        shares = r / stabilised(layer.apply(one, weight), self.epsilon, nonnegative=True)
+        return layer.adjoint(shares, weight)
+
+
+def _contributions(layer: Layer, *, positive: bool) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield (input part, weight part) whose products are the contributions of one sign."""
+    weight = layer.merged_weight()
+    same, other = weight.clamp(min=0), weight.clamp(max=0)
+    if not positive:
+        same, other = other, same
+    if layer.nonnegative:
+        yield layer.input, same
+    else:
+        yield layer.input.clamp(min=0), same
+        yield layer.input.clamp(max=0), other
+
+
+def _shared(
+    layer: Layer,
+    r: Tensor,
+    parts: Iterable[tuple[Tensor, Tensor]],
+    epsilon: float | None,
+    offset: Tensor | None = None,
+) -> Tensor:
+    """Divide relevance in proportion to contributions that all have one sign."""
+    parts = list(parts)
+    z = sum((layer.apply(x, w) for x, w in parts[1:]), start=layer.apply(*parts[0]))
+    if offset is not None:
+        z = z + layer.along_channels(offset, z)
+    shares = r / stabilised(z, epsilon)
+    out = [layer.adjoint(shares, w).mul_(x) for x, w in parts]
+    return out[0] if len(out) == 1 else torch.stack(out).sum(0)
