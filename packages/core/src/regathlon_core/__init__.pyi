@@ -1,11 +1,28 @@
+from . import functional
 from .engine import Cost, EpochRecord, FitResult, Interrupted, NonFiniteLoss, Observer, fit
 from .errors import UserError
 from .features import FeaturePoint
 from .passes import PassRole, current_role, run_as
 from .recipe import Budget, Recipe
 from .regularizer import Compose, FeatureRegularizer, Regularizer, build_regularizer
+from .regularizers.cutmix.regularizer import CutMix
+from .regularizers.cutmix.settings import CutMixSettings
+from .regularizers.cutout.regularizer import Cutout
+from .regularizers.cutout.settings import CutoutSettings
+from .regularizers.dropblock.regularizer import DropBlock
+from .regularizers.dropblock.settings import DropBlockSettings
+from .regularizers.dropout.regularizer import Dropout
+from .regularizers.dropout.settings import DropoutSettings
+from .regularizers.label_smoothing.regularizer import LabelSmoothing
+from .regularizers.label_smoothing.settings import LabelSmoothingSettings
+from .regularizers.mixup.regularizer import Mixup
+from .regularizers.mixup.settings import MixupSettings
 from .regularizers.none.regularizer import NoRegularizer
 from .regularizers.none.settings import NoRegularizerSettings
+from .regularizers.random_erasing.regularizer import RandomErasing
+from .regularizers.random_erasing.settings import RandomErasingSettings
+from .regularizers.spatial_dropout.regularizer import SpatialDropout
+from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .rng import SampleDraw, derive_seed, stream
 from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, check_composition
 from .task import Batch, Mixed, Task, View
@@ -15,22 +32,38 @@ __all__ = [
     "Budget",
     "Compose",
     "Cost",
+    "CutMix",
+    "CutMixSettings",
+    "Cutout",
+    "CutoutSettings",
+    "DropBlock",
+    "DropBlockSettings",
+    "Dropout",
+    "DropoutSettings",
     "EpochRecord",
     "FeaturePoint",
     "FeatureRegularizer",
     "FitResult",
     "Interrupted",
+    "LabelSmoothing",
+    "LabelSmoothingSettings",
     "Mixed",
+    "Mixup",
+    "MixupSettings",
     "ModelSettings",
     "NoRegularizer",
     "NoRegularizerSettings",
     "NonFiniteLoss",
     "Observer",
     "PassRole",
+    "RandomErasing",
+    "RandomErasingSettings",
     "Recipe",
     "Regularizer",
     "RegularizerSettings",
     "SampleDraw",
+    "SpatialDropout",
+    "SpatialDropoutSettings",
     "Stage",
     "Task",
     "TaskSettings",
@@ -41,6 +74,7 @@ __all__ = [
     "current_role",
     "derive_seed",
     "fit",
+    "functional",
     "run_as",
     "stream",
 ]

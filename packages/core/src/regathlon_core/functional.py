@@ -1,0 +1,25 @@
+"""The stateless form of every method: tensors in, tensors out, randomness from a generator that you give.
+
+Each has a ``sample_...`` twin beside it (``regathlon_core.regularizers.<name>.functional``) that draws what
+it will do without doing it, for replaying and testing.
+"""
+
+from regathlon_core.regularizers.cutmix.functional import cutmix
+from regathlon_core.regularizers.cutout.functional import cutout
+from regathlon_core.regularizers.dropblock.functional import drop_block
+from regathlon_core.regularizers.dropout.functional import dropout
+from regathlon_core.regularizers.label_smoothing.functional import label_smoothing
+from regathlon_core.regularizers.mixup.functional import mixup
+from regathlon_core.regularizers.random_erasing.functional import random_erasing
+from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
+
+__all__ = [
+    "cutmix",
+    "cutout",
+    "drop_block",
+    "dropout",
+    "label_smoothing",
+    "mixup",
+    "random_erasing",
+    "spatial_dropout",
+]

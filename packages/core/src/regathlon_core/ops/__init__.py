@@ -1,0 +1,1 @@
+"""Operations that several methods need: random draws, block masks, boxes, dropping units and rescaling."""

@@ -1,0 +1,1 @@
+"""CutMix (Yun et al., 2019)."""

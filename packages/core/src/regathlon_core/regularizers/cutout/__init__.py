@@ -1,0 +1,1 @@
+"""Cutout (DeVries and Taylor, 2017)."""

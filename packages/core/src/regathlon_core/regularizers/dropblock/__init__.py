@@ -1,0 +1,1 @@
+"""DropBlock (Ghiasi et al., 2018)."""

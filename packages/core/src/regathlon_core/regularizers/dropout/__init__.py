@@ -1,0 +1,1 @@
+"""Dropout (Srivastava et al., 2014)."""

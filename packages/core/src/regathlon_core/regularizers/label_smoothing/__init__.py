@@ -1,0 +1,1 @@
+"""Label smoothing (Szegedy et al., 2016)."""

@@ -1,0 +1,1 @@
+"""Random Erasing (Zhong et al., 2020)."""

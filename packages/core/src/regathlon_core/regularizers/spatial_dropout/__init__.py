@@ -1,0 +1,1 @@
+"""SpatialDropout (Tompson et al., 2015), in both readings."""
