@@ -22,20 +22,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="List, fetch, verify and find data sets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="List, fetch, verify and find data sets.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder of data sets [default: REGATHLON_DATA, else the user's cache]."),
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of data sets [default: REGATHLON_DATA, else the user's cache]."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the suite: seeds=5, budget.epochs=3, regularizers=[none]."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the suite: seeds=5, budget.epochs=3, regularizers=[none]."
+    ),
 ]
 SelectionOption = Annotated[
-    str | None, typer.Option("--selection", metavar="NAME", help="last, best_val or oracle [default: the suite's].")
+    str | None,
+    typer.Option("--selection", metavar="NAME", help="last, best_val or oracle [default: the suite's]."),
 ]
 
 
@@ -49,25 +56,31 @@ class Device(StrEnum):
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(metavar="[SUITE]", help="A suite's name, file, or run directory.")] = "quick",
+    suite: Annotated[
+        str, typer.Argument(metavar="[SUITE]", help="A suite's name, file, or run directory.")
+    ] = "quick",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Run directory [default: runs/SUITE].")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", metavar="N", help="Trials at a time [default: one per core or GPU].")
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", help="Trials at a time [default: one per core or GPU]."),
     ] = None,
     executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="Where trials run.")] = "local",
     set_: SetOption = None,
     data: DataOption = None,
-    device: Annotated[Device, typer.Option("--device", help="auto is CUDA where there is one.")] = Device.auto,
+    device: Annotated[
+        Device, typer.Option("--device", help="auto is CUDA where there is one.")
+    ] = Device.auto,
     checkpoint_seconds: Annotated[
-        float, typer.Option("--checkpoint-every", metavar="SECONDS", help="Time between a trial's checkpoints.")
+        float,
+        typer.Option("--checkpoint-every", metavar="SECONDS", help="Time between a trial's checkpoints."),
     ] = 30.0,
 ) -> None:
     """Run a suite; run again to go on where it stopped.
 
-    Ctrl-C once saves checkpoints and stops, twice stops now. Exit codes: 0 all done, 2 some trials failed, 3 the plan
-    is invalid, 130 interrupted.
+    Ctrl-C once saves checkpoints and stops, twice stops now. Exit codes: 0 all done, 2 some trials failed,
+    3 the plan is invalid, 130 interrupted.
     """
     from regathlon.commands.running import run_suite
 
@@ -124,7 +137,9 @@ def report(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
-    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help="csv, json, markdown or latex.")] = "csv",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="csv, json, markdown or latex.")
+    ] = "csv",
     selection: SelectionOption = None,
 ) -> None:
     """Write a run's results to standard output."""
@@ -136,7 +151,8 @@ def export(
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="tasks, models, regularizers, datasets, suites or executors.")
+        str,
+        typer.Argument(metavar="KIND", help="tasks, models, regularizers, datasets, suites or executors."),
     ],
     json: JsonOption = False,
 ) -> None:
@@ -148,7 +164,9 @@ def list_(
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A regularizer, task, model, data set or suite.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A regularizer, task, model, data set or suite.")
+    ],
 ) -> None:
     """Show the card of a regularizer, or what there is to know of a task, model, data set or suite."""
     from regathlon.commands.describing import show_description
@@ -171,10 +189,11 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Without the program's name; None for those of the process.
     """
     from regathlon_core.errors import UserError
+    from regathlon_data import DataError
 
     try:
         code = typer.main.get_command(app)(args=arguments, prog_name="regathlon", standalone_mode=False)
-    except UserError as error:
+    except (UserError, DataError) as error:
         print(f"regathlon: {error}", file=sys.stderr)  # noqa: T201
         return INVALID
     except KeyboardInterrupt:
@@ -225,7 +244,7 @@ def _unexpected(error: Exception) -> int:
     return 1
 
 
-# ---- data ------------------------------------------------------------------------------------------------------
+# ---- data ----
 
 
 @data_app.command("list")
@@ -248,7 +267,9 @@ def data_fetch(
 
 @data_app.command("verify")
 def data_verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set [default: all that are here].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A data set [default: all that are here].")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Check the files of data sets against their manifests."""
@@ -259,7 +280,9 @@ def data_verify(
 
 @data_app.command("path")
 def data_path(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set [default: the folder of all].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A data set [default: the folder of all].")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Write the folder where a data set is looked for."""

@@ -26,7 +26,10 @@ class Estimator:
         return None
 
     def remaining(
-        self, waiting: Iterable[Mapping[str, Any]], running: Iterable[tuple[Mapping[str, Any], float, float]], jobs: int
+        self,
+        waiting: Iterable[Mapping[str, Any]],
+        running: Iterable[tuple[Mapping[str, Any], float, float]],
+        jobs: int,
     ) -> float | None:
         """Return the expected seconds until all is done; None where nothing is known yet.
 

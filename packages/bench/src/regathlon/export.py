@@ -32,7 +32,7 @@ def records(results: Results, selection: str | None = None) -> Iterator[dict[str
     for outcome in results.outcomes:
         base = _base(results, outcome, selection)
         chosen = outcome.selected(selection)
-        metrics = [
+        metrics: list[tuple[Any, Any, Any]] = [
             (split, metric, value)
             for split in ("val", "test")
             for metric, value in sorted(chosen.get(split, {}).items())
@@ -102,15 +102,21 @@ def to_markdown(results: Results, selection: str | None = None) -> str:
 
 def to_latex(results: Results, selection: str | None = None) -> str:
     r"""Return a LaTeX ``tabular`` (booktabs) per task."""
-    lines = [f"% {results.title or results.suite}; selection: {selection or results.selection}; needs booktabs"]
+    lines = [
+        f"% {results.title or results.suite}; selection: {selection or results.selection}; needs booktabs"
+    ]
     for table in leaderboard(results, selection):
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(heading(table))}}}"]
         lines += [r"\begin{tabular}{lrrrr}", r"\toprule"]
-        lines += [rf"regularizer & {_escape_latex(table.metric or 'score')} & gain over none & time & FLOPs \\"]
+        lines += [
+            rf"regularizer & {_escape_latex(table.metric or 'score')} & gain over none & time & FLOPs \\"
+        ]
         lines += [r"\midrule"]
         lines += [" & ".join(_escape_latex(cell) for cell in cells(row)) + r" \\" for row in table.rows]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        lines += [f"% {row.regularizer}: {' '.join(row.note.split())}" for row in table.rows if row.note] + [""]
+        lines += [f"% {row.regularizer}: {' '.join(row.note.split())}" for row in table.rows if row.note] + [
+            ""
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -120,7 +126,7 @@ def heading(table: Table) -> str:
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """Return a row as words: regularizer, score, gain, time and FLOPs, the last two with their ratio to the baseline."""
+    """Return a row as words: regularizer, score, gain, time and FLOPs (with ratios to the baseline)."""
     return (
         row.regularizer,
         mean_and_spread(row.score),

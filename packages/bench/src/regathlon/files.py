@@ -82,7 +82,7 @@ def explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         path = error.filename or folder
         raise UserError(
-            f"Cannot write to {path}: {error.strerror or error}. Give a folder that can be written with --out."
+            f"Cannot write to {path}: {error.strerror or error}. Give a writable folder with --out."
         ) from error
 
 

@@ -15,7 +15,7 @@ _BARE = re.compile(r"[^\s,()\[\]'\"=]+")
 
 
 class Word(str):
-    """A value written without quotes: a number, true, false, null or a word, depending on what the setting is."""
+    """A value written without quotes: a number, true, false, null or a word, as the setting wants."""
 
     __slots__ = ()
 
@@ -51,7 +51,8 @@ def parse(text: str, *, kind: str, where: str | None = None) -> tuple[Call, ...]
         UserError: It does not follow the grammar.
 
     Example:
-        >>> [(call.name, dict(call.arguments)) for call in parse("gradaug(n=3, widths=[0.8, 1])+cutmix", kind="x")]
+        >>> calls = parse("gradaug(n=3, widths=[0.8, 1])+cutmix", kind="regularizer")
+        >>> [(call.name, dict(call.arguments)) for call in calls]
         [('gradaug', {'n': '3', 'widths': ['0.8', '1']}), ('cutmix', {})]
     """
     return _Parser(text, kind, where).calls()
@@ -61,12 +62,14 @@ def parse_one(text: str, *, kind: str, where: str | None = None) -> Call:
     """Parse exactly one call: models and tasks do not compose."""
     calls = parse(text, kind=kind, where=where)
     if len(calls) > 1:
-        raise UserError(f"{text!r} joins {len(calls)} {kind}s by '+'; only regularizers compose.", where=where)
+        raise UserError(
+            f"{text!r} joins {len(calls)} {kind}s by '+'; only regularizers compose.", where=where
+        )
     return calls[0]
 
 
 def split_list(text: str) -> list[str]:
-    """Split ``a(b=1, c=2), d`` at the commas that stand outside of brackets and quotes; surrounding quotes go.
+    """Split ``a(b=1, c=2), d`` at the commas outside of brackets and quotes; surrounding quotes go.
 
     Example:
         >>> split_list('none, dropblock(p=0.1, block_size=3), "cutmix"')
@@ -172,7 +175,7 @@ class _Parser:
     def error(self, problem: str) -> UserError:
         advice = ""
         if self.text.count("(") != self.text.count(")"):
-            advice = " In a list in YAML, a value with commas needs quotes: \"dropblock(p=0.1, block_size=3)\"."
+            advice = ' In a list in YAML, a value with commas needs quotes: "dropblock(p=0.1, block_size=3)".'
         return UserError(
             f"The {self.kind} {self.text!r} cannot be read: {problem}. "
             f"The form is name(key=value, ...).{advice}",

@@ -1,7 +1,7 @@
 """What makes a trial that trial: a hash of its scientific description, and of nothing else.
 
-No path, host, worker count, order, device or log level goes in, so a trial that was run anywhere is known everywhere,
-and adding a seed, method or data set to a suite leaves the other trials what they are.
+No path, host, worker count, order, device or log level goes in, so a trial that was run anywhere is known
+everywhere, and adding a seed, method or data set to a suite leaves the other trials what they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROTOCOL = 1
 
 def describe_trial(
     task: TaskSettings,
-    dataset_version: str | None,
+    dataset_version: int | None,
     model: ModelSettings,
     regularizer: Sequence[RegularizerSettings],
     recipe: Recipe,

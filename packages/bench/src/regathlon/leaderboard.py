@@ -82,7 +82,9 @@ def _table(task: str, model: str | None, cells: dict[str, list[Outcome]], select
     )
 
 
-def _row(name: str, outcomes: Sequence[Outcome], baseline: Sequence[Outcome], selection: str, lower: bool) -> Row:
+def _row(
+    name: str, outcomes: Sequence[Outcome], baseline: Sequence[Outcome], selection: str, lower: bool
+) -> Row:
     scores, of_baseline = _scores(outcomes, selection), _scores(baseline, selection)
     seconds, flops = _cost(outcomes, "train_seconds"), _cost(outcomes, "train_flops")
     return Row(
@@ -98,12 +100,16 @@ def _row(name: str, outcomes: Sequence[Outcome], baseline: Sequence[Outcome], se
 
 
 def _scores(outcomes: Sequence[Outcome], selection: str) -> dict[int, float]:
-    found = {outcome.cell["seed"]: outcome.score(selection) for outcome in outcomes if outcome.status == "done"}
+    found = {
+        outcome.cell["seed"]: outcome.score(selection) for outcome in outcomes if outcome.status == "done"
+    }
     return {seed: score for seed, score in found.items() if score is not None}
 
 
 def _cost(outcomes: Sequence[Outcome], name: str) -> float | None:
-    values = [outcome.cost[name] for outcome in outcomes if outcome.status == "done" and outcome.cost.get(name)]
+    values = [
+        outcome.cost[name] for outcome in outcomes if outcome.status == "done" and outcome.cost.get(name)
+    ]
     return statistics.fmean(values) if values else None
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from regathlon_core.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs of one folder are not noticed there
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -43,8 +39,6 @@ def locked(path: Path, *, busy: str, patience: float = 0.0) -> Iterator[None]:
 
 
 def _try_lock(descriptor: int) -> bool:
-    if fcntl is None:
-        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -27,7 +27,7 @@ class Trial:
     regularizer: Composition
     recipe: Recipe
     seed: int
-    dataset_version: str | None = None
+    dataset_version: int | None = None
 
     @property
     def description(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Trial:
         task: TaskSettings = settings(plugins.load("task", task_call.name), task_call)
         description = record["description"]
         recipe = dict(description["recipe"])
-        recipe["budget"] = build(Budget, recipe["budget"], what="budget")
+        budget = build(Budget, recipe.pop("budget"), what="budget")
         trial = cls(
             task=task,
             model=resolve_model(task, parse_one(record["model"], kind="model"), None),
@@ -73,14 +73,14 @@ class Trial:
                 settings(plugins.load("regularizer", call.name), call)
                 for call in parse(record["regularizer"], kind="regularizer")
             ),
-            recipe=Recipe(**{key: tuple(value) if isinstance(value, list) else value for key, value in recipe.items()}),
+            recipe=dataclasses.replace(build(Recipe, recipe, what="recipe"), budget=budget),
             seed=record["seed"],
             dataset_version=description["dataset"]["version"],
         )
         if trial.id != record["id"]:
             raise UserError(
-                f"The trial {record['folder']} was planned with other versions of its task, model or regularizer "
-                "than are installed now. Run the suite again."
+                f"The trial {record['folder']} was planned with other versions of its task, model or "
+                "regularizer than are installed now. Run the suite again."
             )
         return trial
 

@@ -1,7 +1,7 @@
 """What is installed: tasks, regularizers, suites and executors, found through entry points.
 
-First-party packages register exactly as third parties do. Nothing here imports torch: an entry point of a task or
-regularizer loads a declaration (``regathlon_core.settings``).
+First-party packages register exactly as third parties do. Nothing here imports torch: an entry point of a
+task or regularizer loads a declaration (``regathlon_core.settings``).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
     """Return what an entry point refers to.
 
     Raises:
-        UserError: No such name; the message names the nearest and, where a package is missing, the extra to install.
+        UserError: No such name; the message names the nearest or, where a package is missing, its extra.
         BrokenPlugin: It is installed and cannot be loaded.
     """
     points = registered(kind).get(name)
@@ -66,7 +66,9 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
         raise _missing(kind, name, where)
     if len(points) > 1:
         owners = ", ".join(f"{_owner(point)} ({point.value})" for point in points)
-        raise BrokenPlugin(f"Two packages register the {kind} {name!r}: {owners}. Uninstall one of them.", where=where)
+        raise BrokenPlugin(
+            f"Two packages register the {kind} {name!r}: {owners}. Uninstall one of them.", where=where
+        )
     try:
         loaded = points[0].load()
     except Exception as error:
@@ -75,8 +77,9 @@ def load(kind: str, name: str, *, where: str | None = None) -> Any:
             "(More: regathlon doctor)",
             where=where,
         ) from error
-    base = _DECLARATIONS.get(kind)
-    if base is not None and not (isinstance(loaded, type) and issubclass(loaded, base) and loaded.name == name):
+    base: Any = _DECLARATIONS.get(kind)
+    fits = base is None or (isinstance(loaded, type) and issubclass(loaded, base))
+    if not fits or (base is not None and loaded.name != name):
         raise BrokenPlugin(
             f"The {kind} {name!r} of {_owner(points[0])} is registered as {points[0].value}, "
             f"which is no {base.__name__} of that name.",
@@ -97,21 +100,21 @@ def load_all(kind: str) -> tuple[dict[str, Any], list[BrokenPlugin]]:
 
 
 def missing_extra(task: str) -> str | None:
-    """Return the extra that would bring a task, where no task of its area is installed.
+    """Return the extra that would bring a task, where the package of its area is not installed.
 
     Example:
         >>> missing_extra("nonsense/digits") is None
         True
     """
-    area = task.partition("/")[0]
-    if area in EXTRAS and not any(name.startswith(f"{area}/") for name in registered("task")):
-        return EXTRAS[area]
-    return None
+    extra = EXTRAS.get(task.partition("/")[0])
+    if extra is None or task in registered("task") or importlib.util.find_spec(f"regathlon_{extra}"):
+        return None
+    return extra
 
 
 @functools.cache
 def suite_files() -> Mapping[str, Path]:
-    """Return the installed suites: name -> YAML file, from the folders that ``regathlon.suites`` points name."""
+    """Return the installed suites: name -> YAML file."""
     found: dict[str, Path] = {}
     for points in registered("suite").values():
         for point in points:

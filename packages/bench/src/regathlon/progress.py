@@ -1,4 +1,4 @@
-"""What a person sees while a suite runs: a live display on a terminal, plain lines elsewhere; on standard error."""
+"""What a person sees while a suite runs: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class Progress:
         estimator: Knows how long earlier trials took.
     """
 
-    def __init__(self, console: Console, todo: Sequence[Cell], done: int, jobs: int, estimator: Estimator) -> None:
+    def __init__(
+        self, console: Console, todo: Sequence[Cell], done: int, jobs: int, estimator: Estimator
+    ) -> None:
         self._console, self._jobs, self._estimator = console, jobs, estimator
         self._waiting = {cell["id"]: cell for cell in todo}
         self._work: dict[str, _Work] = {}
@@ -102,7 +104,9 @@ class Progress:
             if self._live is None:
                 self._line(f"{said} ({where})")
             else:
-                self._console.print(Text(said, style="red"), Text(f"  {where}", style="dim"), sep="\n", soft_wrap=True)
+                self._console.print(
+                    Text(said, style="red"), Text(f"  {where}", style="dim"), sep="\n", soft_wrap=True
+                )
 
     def stopped(self, cell: Cell) -> None:
         """Show that a trial was stopped on request."""

@@ -18,7 +18,7 @@ class Outcome:
     """A cell and where it stands.
 
     Attributes:
-        cell: As in ``plan.json``: id, folder, task, dataset, model, regularizer, seed, metric, lower_is_better.
+        cell: As in ``plan.json``: id, folder, task, dataset, model, regularizer, seed, metric, ...
         status: ``planned``, ``running``, ``done``, ``failed``, ``oom`` or ``skipped``.
         reason: In words, where there is something to say.
         result: ``result.json`` of a trial that is done or failed.
@@ -37,7 +37,7 @@ class Outcome:
         return str(self.cell.get("metric", ""))
 
     def selected(self, selection: str) -> Mapping[str, Any]:
-        """Return the epoch that a selection reads: ``epoch``, ``val``, ``test``; or ``unavailable`` with the reason."""
+        """Return the epoch that a selection reads: ``epoch``, ``val``, ``test``; or ``unavailable``."""
         if self.result is None:
             return {}
         found: Mapping[str, Any] = self.result.get("selections", {}).get(selection, {})

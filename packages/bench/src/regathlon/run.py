@@ -1,4 +1,4 @@
-"""Runs a suite in a directory: what is not done yet, several trials at a time, whatever happens to single ones."""
+"""Runs a suite in a directory: what is not done yet, several trials at a time, each on its own."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Report:
 def run_plan(plan: Plan, out: Path, options: Options, executor: str, console: Console) -> Report:
     """Run a plan's trials that are not done, in ``out``.
 
-    Trials that failed are run again: one that failed by itself from the beginning, one that was killed or ran out of
-    memory from its checkpoint.
+    Trials that failed are run again: one that failed by itself from the beginning, one that was killed or ran
+    out of memory from its checkpoint.
 
     Args:
         plan: What to run.
@@ -70,7 +70,7 @@ def run_plan(plan: Plan, out: Path, options: Options, executor: str, console: Co
         _refuse_other_suite(run, plan)
         lock = locked(
             out / "run.lock",
-            busy=f"Process {{pid}} is running in {out} already. Wait for it, or give another folder with --out.",
+            busy=f"Process {{pid}} is running in {out} already. Wait for it, or give another --out.",
         )
         with lock:
             write_text(run.suite_file, yaml_text.write(plan.suite.raw))
@@ -85,7 +85,7 @@ def _refuse_other_suite(run: RunFolder, plan: Plan) -> None:
         return
     if other != plan.suite.name:
         raise UserError(
-            f"{run.path} holds a run of the suite {other!r}. Give {plan.suite.name!r} another folder with --out."
+            f"{run.path} holds a run of the suite {other!r}. Give {plan.suite.name!r} another --out."
         )
 
 
@@ -191,4 +191,3 @@ def _stop_signals() -> Iterator[threading.Event]:
 def cores() -> int:
     """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-

@@ -3,7 +3,7 @@
 ::
 
     DIR/suite.yaml         the suite as resolved        DIR/plan.json   its cells (a cache of planning)
-    DIR/run.lock           held while a run works       DIR/runner.log  imports and errors of the runner itself
+    DIR/run.lock           held while a run works       DIR/runner.log  what imports said
     DIR/trials/<name>/     trial.json     what it is, enough to run it again
                            metrics.jsonl  one line per epoch, appended
                            checkpoint.pt  where to go on from
@@ -169,9 +169,7 @@ class RunFolder:
         try:
             found = read_json(self.path / "plan.json")
         except UserError as error:
-            raise UserError(
-                f"{error.message} It is made anew by: regathlon run {self.path}"
-            ) from error
+            raise UserError(f"{error.message} It is made anew by: regathlon run {self.path}") from error
         if found is None:
             kind = "is no run directory" if self.path.is_dir() else "does not exist"
             raise UserError(f"{self.path} {kind}. A run is made by: regathlon run SUITE --out {self.path}")

@@ -183,7 +183,7 @@ def _is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name or Path(name).is_dir()
 
 
-# ---- --set -----------------------------------------------------------------------------------------------------
+# ---- --set ----
 
 
 def _override(raw: dict[str, Any], text: str, places: dict[yaml_text.Path, str]) -> None:
@@ -195,7 +195,11 @@ def _override(raw: dict[str, Any], text: str, places: dict[yaml_text.Path, str])
     if path[0] not in KEYS:
         raise unknown_key(path[0], KEYS, what="A suite", where=where)
     value_text = value_text.strip()
-    if path[0] in ("tasks", "regularizers", "models") and value_text.startswith("[") and value_text.endswith("]"):
+    if (
+        path[0] in ("tasks", "regularizers", "models")
+        and value_text.startswith("[")
+        and value_text.endswith("]")
+    ):
         value: Any = split_list(value_text[1:-1])
     else:
         try:
@@ -217,7 +221,7 @@ def _override(raw: dict[str, Any], text: str, places: dict[yaml_text.Path, str])
 
 
 def _split_key(key: str) -> tuple[str, ...]:
-    """Split at the dots outside of brackets, as task names may have settings: ``budgets.dg/x(shift=0.5).epochs``."""
+    """Split at the dots outside of brackets, as tasks may have settings: ``budgets.dg/x(p=0.5).epochs``."""
     parts, depth = [""], 0
     for character in key:
         depth += (character in "([") - (character in ")]")
@@ -238,7 +242,7 @@ def _forget_narrower(raw: dict[str, Any], path: tuple[str, ...]) -> None:
                 recipe.clear() if len(path) == 1 else recipe.pop(path[1], None)
 
 
-# ---- validation ------------------------------------------------------------------------------------------------
+# ---- validation ----
 
 
 class _Validator:
@@ -261,7 +265,9 @@ class _Validator:
         file = self.outer_form()
         for key in ("tasks", "regularizers"):
             if not getattr(file, key):
-                raise UserError(f"{key} is empty: the suite has no trials. Name at least one.", where=self.where(key))
+                raise UserError(
+                    f"{key} is empty: the suite has no trials. Name at least one.", where=self.where(key)
+                )
         tasks = tuple(self.task(i, text) for i, text in enumerate(file.tasks))
         return Suite(
             name=self.name,
@@ -319,18 +325,23 @@ class _Validator:
     def distinct(self, items: tuple[Any, ...], key: str) -> tuple[Any, ...]:
         for position, item in enumerate(items):
             if item in items[:position]:
-                raise UserError(f"{self.raw[key][position]!r} stands twice in {key}.", where=self.where(key, position))
+                raise UserError(
+                    f"{self.raw[key][position]!r} stands twice in {key}.", where=self.where(key, position)
+                )
         return items
 
     def seeds(self, value: Any) -> tuple[int, ...]:
         where = self.where("seeds")
         if isinstance(value, int) and not isinstance(value, bool):
             if value < 1:
-                raise UserError(f"seeds is a number of seeds of at least 1, or a list; not {value}.", where=where)
+                raise UserError(
+                    f"seeds is a number of seeds of at least 1, or a list; not {value}.", where=where
+                )
             return tuple(range(value))
         if not isinstance(value, list) or not all(type(seed) is int and seed >= 0 for seed in value):
             raise UserError(
-                f"seeds must be a whole number (3 means 0, 1, 2) or a list of them, not {value!r}.", where=where
+                f"seeds must be a whole number (3 means 0, 1, 2) or a list of them, not {value!r}.",
+                where=where,
             )
         if not value:
             raise UserError("seeds is empty: the suite has no trials. Name at least one.", where=where)
@@ -382,7 +393,9 @@ class _Validator:
     def recipe(self, values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
         what = ".".join(path)
         if "budget" in values:
-            raise UserError("The budget has its own key beside recipe: budget.", where=self.where(*path, "budget"))
+            raise UserError(
+                "The budget has its own key beside recipe: budget.", where=self.where(*path, "budget")
+            )
         return check(Recipe, values, what=what, place=lambda key: self.where(*path, key))
 
     def exclude(self, position: int, entry: Mapping[str, Any]) -> Exclude:
@@ -397,7 +410,7 @@ class _Validator:
             raise UserError("An empty exclude entry would exclude everything.", where=where)
         found: dict[str, Any] = {}
         if "task" in entry:
-            # A task that is not installed is skipped anyway; a pattern that matches nothing keeps the entry harmless.
+            # A task that is not installed is skipped anyway; this pattern then matches nothing.
             found["task"] = self.pattern(entry["task"], "task", where) or Pattern(str(entry["task"]), {})
         if "model" in entry:
             call = parse_one(str(entry["model"]), kind="model", where=where)
@@ -421,9 +434,9 @@ class _Validator:
         return _pattern(models[call.name], call, where).settings
 
 
-def _pattern(declared: type, call: Call, where: str) -> Pattern:
+def _pattern(declared: type[Any], call: Call, where: str) -> Pattern:
     """Return a pattern of the settings that a call gives, checked against a declaration."""
-    full = settings(declared, call, where=where)
+    full: Any = settings(declared, call, where=where)
     return Pattern(call.name, {key: getattr(full, key) for key in call.arguments})
 
 

@@ -46,4 +46,6 @@ def paired_gain(
         Summary(mean=0.375, std=0.176776695296636..., count=2)
     """
     sign = -1 if lower_is_better else 1
-    return summarize([sign * (values[seed] - baseline[seed]) for seed in sorted(values.keys() & baseline.keys())])
+    return summarize(
+        [sign * (values[seed] - baseline[seed]) for seed in sorted(values.keys() & baseline.keys())]
+    )

@@ -80,7 +80,7 @@ def check(
     def at(key: str) -> str | None:
         return place(key) if place is not None else where
 
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(cls)]
     for key in values:
         if key not in names:
             raise unknown_key(key, names, what=what, where=at(key))
@@ -119,7 +119,9 @@ def explain(error: Mapping[str, Any], what: str, value: Any) -> str:
     kind = str(error["type"])
     if kind == "literal_error":
         expected = str(error["ctx"]["expected"])
-        near = nearest(str(given), [choice.strip(" '") for choice in expected.replace(" or ", ", ").split(",")])
+        near = nearest(
+            str(given), [choice.strip(" '") for choice in expected.replace(" or ", ", ").split(",")]
+        )
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{what} must be {expected}, not {given!r}.{hint}"
     if kind == "missing":
@@ -143,8 +145,6 @@ def _read(value: Any, hint: Any) -> Any:
 def _model(cls: type) -> type[pydantic.BaseModel]:
     """Return a pydantic model of a dataclass's fields: strict, except that JSON's lists may be tuples."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields: dict[str, Any] = {
-        field.name: (hints[field.name], None) for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-    }
+    fields: dict[str, Any] = {field.name: (hints[field.name], None) for field in dataclasses.fields(cls)}
     config = pydantic.ConfigDict(extra="forbid", strict=True, protected_namespaces=())
     return pydantic.create_model(cls.__name__, __config__=config, **fields)

@@ -29,6 +29,7 @@ from regathlon_core.engine import EpochRecord, FitResult, Interrupted, fit
 from regathlon_core.errors import UserError
 from regathlon_core.regularizer import build_regularizer
 from regathlon_core.rng import global_stream
+from regathlon_data import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +55,9 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
         observer = _Observer(at, stop)
         with observer.beating():
             try:
-                record = at.record()
-                trial = Trial.from_record(record)
-                chosen = _device(device)
-                result = _train(trial, at, options, chosen, observer)
+                trial = Trial.from_record(at.record())
+                result = _train(trial, at, options, _device(device), observer)
+                outcome: dict[str, Any] = {"status": "done", "reason": None, **_measured(trial, result)}
             except Interrupted as interruption:
                 logger.info("%s", interruption)
                 return
@@ -66,8 +66,6 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
                 logger.error("%s\n%s", outcome["reason"], traceback.format_exc())
                 if outcome["status"] == "failed":
                     at.checkpoint.unlink(missing_ok=True)  # what failed by itself starts from the beginning
-            else:
-                outcome = {"status": "done", "reason": None, **_measured(trial, result)}
             at.write_result(
                 {
                     "id": at.record()["id"],
@@ -82,7 +80,9 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
             logger.info("%s", outcome["status"])
 
 
-def _train(trial: Trial, at: TrialFolder, options: Options, device: torch.device, observer: _Observer) -> FitResult:
+def _train(
+    trial: Trial, at: TrialFolder, options: Options, device: torch.device, observer: _Observer
+) -> FitResult:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -125,7 +125,7 @@ class _Observer:
         self.progress: dict[str, Any] = {"step": 0, "total_steps": 0}
 
     def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
-        """Bring ``metrics.jsonl`` to the state of the checkpoint: a killed process may have written further."""
+        """Bring ``metrics.jsonl`` to the checkpoint's state: a killed process may have written further."""
         self.began = True
         self.progress = {"step": step, "total_steps": total_steps}
         write_text(self.at.metrics, "".join(_line(record) for record in history))
@@ -181,7 +181,11 @@ def _measured(trial: Trial, result: FitResult) -> dict[str, Any]:
         except UserError as error:
             selections[selection] = {"unavailable": error.message}
         else:
-            selections[selection] = {"epoch": chosen.epoch, "val": dict(chosen.val), "test": dict(chosen.test)}
+            selections[selection] = {
+                "epoch": chosen.epoch,
+                "val": dict(chosen.val),
+                "test": dict(chosen.test),
+            }
     return {
         "selections": selections,
         "history": [asdict(record) for record in result.history],
@@ -201,7 +205,7 @@ def _reason(error: BaseException) -> str:
     first = message[0] if message else ""
     if _status(error) == "oom":
         return f"out of memory: {first}" if first else "out of memory"
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | DataError):
         return first
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
@@ -260,7 +264,9 @@ def _resident_mb() -> float | None:
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
     """Send logging and warnings of everything to standard error, which is the trial's log."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
     logging.captureWarnings(True)
     with warnings.catch_warnings():
         warnings.simplefilter("default")

@@ -1,6 +1,6 @@
 """YAML as suites are written: the scalars of YAML 1.2, no duplicate keys, and every value's line.
 
-PyYAML by itself reads ``1e-3`` as a word and ``on`` as true, and lets a later key replace an earlier one silently.
+PyYAML by itself reads ``1e-3`` as a word and ``on`` as true, and lets a later key replace an earlier one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", "<"),
 ):
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+        )
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,15 @@ def scalar(text: str) -> Any:
 
 
 def write(value: Any) -> str:
-    """Return the YAML that ``read`` reads as the same value.
+    r"""Return the YAML that ``read`` reads as the same value.
 
     Example:
         >>> write({"tasks": ["vision/digits"], "recipe": {"lr": 0.1}})
         'tasks: [vision/digits]\\nrecipe: {lr: 0.1}\\n'
     """
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
     return text
 
 
@@ -123,7 +127,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], source: str) -> N
                 raise UserError("Keys are plain words.", where=f"{source}:{line}")
             if key.value in seen:
                 raise UserError(
-                    f"The key {key.value!r} stands twice (first in line {seen[key.value]}). Keep one of them.",
+                    f"The key {key.value!r} stands twice (first in line {seen[key.value]}). Keep one.",
                     where=f"{source}:{line}",
                 )
             seen[key.value] = line

@@ -36,7 +36,9 @@ def show_description(name: str) -> None:
         raise UserError(f"The task {bare!r} {plugins.needs_extra(extra)}.")
     else:
         everything = {*regularizers, *tasks, *models, *suites, *sets}
-        raise unknown("regularizer, task, model, data set or suite", bare, everything, listing="regathlon list KIND")
+        raise unknown(
+            "regularizer, task, model, data set or suite", bare, everything, listing="regathlon list KIND"
+        )
 
 
 def _print(text: str) -> None:
@@ -68,7 +70,11 @@ def _task(declared: type[TaskSettings]) -> str:
 
 def _model(declared: type[Declaration]) -> str:
     tasks = [name for name, task in plugins.load_all("task")[0].items() if declared in task.models]
-    parts = [f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared), f"Of the tasks: {', '.join(tasks)}."]
+    parts = [
+        f"# {declared.name}\n\n{_docstring(declared)}",
+        _settings(declared),
+        f"Of the tasks: {', '.join(tasks)}.",
+    ]
     return "\n\n".join(filter(None, parts))
 
 

@@ -45,7 +45,7 @@ def examine(data: Path | None) -> dict[str, Any]:
         found[f"{kind}s"] = len(loaded)
         problems += [str(error) for error in broken]
     folder = datasets.root(data)
-    present = [row["dataset"] for row in datasets.listing(folder) if row["here"]]
+    present = [row["dataset"] for row in datasets.listing(folder) if row["here"] == "yes"]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -95,12 +95,13 @@ def _print(found: dict[str, Any]) -> None:
     torch = found["torch"]
     devices = ", ".join(torch["devices"]) or "no CUDA device" if torch else ""
     data, counts = found["data"], found["plugins"]
+    here = ", ".join(data["datasets"]) or "embedded only"
     rows = {
         "Python": f"{found['python']} on {found['platform']}, {found['cores']} cores",
         "torch": f"{torch['version']} (CUDA {torch['cuda'] or 'none'}; {devices})" if torch else "broken",
         "packages": ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
         "plugins": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-        "data": f"{data['folder']} ({data['free_gb']} GB free); here: {', '.join(data['datasets']) or 'embedded only'}",
+        "data": f"{data['folder']} ({data['free_gb']} GB free); here: {here}",
     }
     for name, value in rows.items():
         console.print(f"{name:<9} {value}", soft_wrap=True)

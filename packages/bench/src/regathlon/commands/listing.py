@@ -44,7 +44,9 @@ def _models() -> Rows:
     rows: dict[str, dict[str, Any]] = {}
     for name, task in plugins.load_all("task")[0].items():
         for model in task.models:
-            rows.setdefault(model.name, {"model": model.name, "summary": model.summary, "tasks": []})["tasks"].append(name)
+            rows.setdefault(model.name, {"model": model.name, "summary": model.summary, "tasks": []})[
+                "tasks"
+            ].append(name)
     return [rows[name] for name in sorted(rows)]
 
 

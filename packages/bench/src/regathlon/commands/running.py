@@ -66,14 +66,18 @@ def run_suite(
     failed = sum(counts[status] for status in FAILURES)
     if done.interrupted:
         left = counts["planned"] + counts["running"]
-        console.print(f"Stopped; {left} trials are left. Go on with: {_again(source, folder)}", soft_wrap=True)
+        console.print(
+            f"Stopped; {left} trials are left. Go on with: {_again(source, folder)}", soft_wrap=True
+        )
         return INTERRUPTED
     print_report(done.results, _stdout())
     if not done.ran:
         console.print(f"Nothing to do: all {counts['done']} trials of {suite.name} are done.", soft_wrap=True)
     else:
         took = duration(time.monotonic() - started)
-        console.print(f"Ran {done.ran} trials in {took}, {failed or 'none'} failed. Results: {folder}", soft_wrap=True)
+        console.print(
+            f"Ran {done.ran} trials in {took}, {failed or 'none'} failed. Results: {folder}", soft_wrap=True
+        )
     for outcome in done.results.of(*FAILURES):
         log = RunFolder(folder).trial(outcome.cell["folder"]).log
         console.print(f"{outcome.status}: {log}", style="red", soft_wrap=True)
@@ -129,7 +133,13 @@ def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: floa
         for (task, regularizer, reason), count in skipped.items():
             console.print(f"  {task} {regularizer} ({count}): {reason}", soft_wrap=True)
     console.print()
-    cost = "nothing to do" if not todo else f"about {duration(seconds)}" if seconds is not None else "not yet known"
+    cost = (
+        "nothing to do"
+        if not todo
+        else f"about {duration(seconds)}"
+        if seconds is not None
+        else "not yet known"
+    )
     console.print(
         f"{plan.suite.name}: {len(plan.trials)} trials, {done} done, {len(todo)} to run; "
         f"{len(plan.skipped)} cells skipped. Time on {cores()} cores: {cost}.",
@@ -150,9 +160,7 @@ def _load(source: str, out: Path | None, overrides: Sequence[str]) -> tuple[Suit
 
 
 def _skipped(plan: Plan) -> Counter[tuple[str, str, str]]:
-    return Counter(
-        (cell.names["task"], cell.names["regularizer"], str(cell.reason)) for cell in plan.skipped
-    )
+    return Counter((cell.names["task"], cell.names["regularizer"], str(cell.reason)) for cell in plan.skipped)
 
 
 def _say_skipped(plan: Plan) -> None:

@@ -45,7 +45,7 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Starts trials in their folders and says when they have ended; a trial's result is the file that it leaves."""
+    """Starts trials in their folders and says when they have ended; results are the files they leave."""
 
     def __init__(self, options: Options, preload: Sequence[str]) -> None:
         """Get ready; ``preload`` names the modules that the trials will import."""

@@ -32,7 +32,7 @@ class _Running:
 
 
 class LocalExecutor:
-    """Runs every trial in a process of its own, so that a crash, a leak or a changed global state stays in it.
+    """Runs every trial in a process of its own, so that a crash or a changed global state stays in it.
 
     Args:
         options: How many at a time, and how.
@@ -111,7 +111,11 @@ def explain_exit(code: int, folder: TrialFolder) -> str:
         )
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        what = {"SIGSEGV": "crashed with a segmentation fault", "SIGABRT": "aborted", "SIGBUS": "crashed"}.get(name)
+        what = {
+            "SIGSEGV": "crashed with a segmentation fault",
+            "SIGABRT": "aborted",
+            "SIGBUS": "crashed",
+        }.get(name)
         return f"{what or 'killed'} ({name}); the Python stack is in {folder.log.name}"
     return f"the process ended with exit code {code} and left no result; see {folder.log.name}"
 

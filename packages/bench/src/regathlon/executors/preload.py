@@ -1,7 +1,7 @@
 """Imported once by the fork server: everything that the trials of a run will need.
 
-Torch takes seconds to import. The fork server does it once, and every trial's process is a fork that has it already.
-A module that cannot be imported is left for its trials to complain about.
+Torch takes seconds to import. The fork server does it once, and every trial's process is a fork that has it
+already. A module that cannot be imported is left for its trials to complain about.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import traceback
 MODULES = "REGATHLON_PRELOAD"
 """Environment variable: names of modules, separated by commas."""
 LOG = "REGATHLON_PRELOAD_LOG"
-"""Environment variable: where to write what the imports say, so that it does not tear the progress display."""
+"""Environment variable: where to write what the imports say, so as not to tear the progress display."""
 
 
 def _preload() -> None:
