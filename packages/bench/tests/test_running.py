@@ -231,7 +231,7 @@ def test_selections_read_other_epochs(run, suite_file, tmp_path):
         result = json.loads((folder / "result.json").read_text())
         best = max(result["history"], key=lambda record: (record["val"]["accuracy"], -record["epoch"]))
         assert result["selections"]["best_val"]["epoch"] == best["epoch"]
-    code, text, _ = run("export", out, "--selection", "oracle", "--format", "csv")
+    _, text, _ = run("export", out, "--selection", "oracle", "--format", "csv")
     found = {row["trial"]: float(row["value"]) for row in csv.DictReader(io.StringIO(text))
              if (row["split"], row["metric"]) == ("test", "accuracy")}  # fmt: skip
     for row in rows(run, out):

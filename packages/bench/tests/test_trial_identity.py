@@ -18,7 +18,8 @@ def trial(suite_file, text="regularizers: [noise+slow]\nseeds: 1\n", **paths) ->
 
 
 def test_the_order_of_a_composition_and_of_a_suite_do_not_matter(suite_file):
-    assert trial(suite_file).id == trial(suite_file, "seeds: [0]\nregularizers: [none, slow+noise+none]\nexclude: [{regularizer: none}]\n", name="other").id  # fmt: skip
+    turned = "seeds: [0]\nregularizers: [none, slow+noise+none]\nexclude: [{regularizer: none}]\n"
+    assert trial(suite_file).id == trial(suite_file, turned, name="other").id
 
 
 def test_an_explicit_default_is_the_default(suite_file):
@@ -31,7 +32,9 @@ def test_neither_path_nor_process_nor_hash_seed_matters(suite_file, tmp_path):
     path.parent.mkdir()
     path.write_text("tasks: [toy/blobs]\nregularizers: [noise+slow]\nseeds: 1\n")
     code = (
-        "from regathlon.plan import make_plan; from regathlon.suite import load_suite; from pathlib import Path; "
+        "from pathlib import Path\n"
+        "from regathlon.plan import make_plan\n"
+        "from regathlon.suite import load_suite\n"
         f"print(make_plan(load_suite({str(path)!r}), Path('/other/data')).trials[0].id)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -65,7 +68,10 @@ def test_the_data_sets_version_is_that_of_its_manifest():
 
 
 def test_a_record_gives_the_trial_back(suite_file):
-    planned = trial(suite_file, "regularizers: ['noise(scale=0.3, axes=[1, 2])+slow']\nseeds: [7]\nrecipe: {milestones: [0.3]}\n")  # fmt: skip
+    written = (
+        "regularizers: ['noise(scale=0.3, axes=[1, 2])+slow']\nseeds: [7]\nrecipe: {milestones: [0.3]}\n"
+    )
+    planned = trial(suite_file, written)
     assert Trial.from_record(planned.record()) == planned
 
 
