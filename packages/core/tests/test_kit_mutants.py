@@ -438,7 +438,7 @@ def test_strange_settings_are_caught() -> None:
         extra: Any = "a"
 
     for extra, message in (
-        (("a, b",), "does not read back"),
+        (("\"',",), "does not read back"),
         (((1,),), "neither a scalar nor"),
         ({}, "unhashable"),
     ):

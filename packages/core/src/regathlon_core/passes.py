@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 class PassRole(enum.Enum):
@@ -63,7 +64,9 @@ def run_as(model: nn.Module, role: PassRole) -> Iterator[None]:
     """
     flags = [(module, module.training) for module in model.modules()]
     tracked = [
-        (module, module.track_running_stats) for module in model.modules() if isinstance(module, _NormBase)
+        (module, module.track_running_stats, module.running_mean, module.running_var)
+        for module in model.modules()
+        if isinstance(module, _NormBase)
     ]
     token = _role.set(role)
     try:
@@ -80,13 +83,15 @@ def run_as(model: nn.Module, role: PassRole) -> Iterator[None]:
         _role.reset(token)
         for module, training in flags:
             module.training = training
-        for module, track in tracked:
-            module.track_running_stats = track
+        for module, track, mean, variance in tracked:
+            module.track_running_stats, module.running_mean, module.running_var = track, mean, variance
 
 
 def _freeze_statistics(module: _NormBase, training: bool, role: PassRole) -> None:
-    # A norm layer that the user froze (eval inside a training model) normalises by statistics that do not fit a
-    # sub-network, so `sub` switches it to the batch's; a probe asks about the model as it is.
+    # A norm layer that the user froze (eval inside a training model) normalises by statistics that do not fit
+    # a sub-network, so `sub` switches it to the batch's; a probe asks about the model as it is.
     if training or role is PassRole.SUB:
         module.training = True
         module.track_running_stats = False
+        if isinstance(module, _InstanceNorm):  # it moves statistics that it has, tracked or not
+            module.running_mean = module.running_var = None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["cosine", "step", "constant"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,14 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         if len(given) != 1:
-            raise UserError(f"A budget is either epochs or steps, exactly one of them; got {given or 'neither'}.")
+            raise UserError(
+                f"A budget is either epochs or steps, exactly one of them; got {given or 'neither'}."
+            )
         (name, value), *_ = given.items()
-        if value < 1:
-            raise UserError(f"A budget of {value} {name} trains nothing; it must be at least 1.")
+        if not (isinstance(value, int) and value >= 1):
+            raise UserError(
+                f"A budget of {value} {name} cannot be trained; it is a whole number of at least 1."
+            )
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the number of optimizer steps, given how many make an epoch."""
@@ -58,13 +66,13 @@ class Recipe:
         eval_every: Epochs between evaluations; the last epoch is always evaluated.
     """
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
     decay_norm_and_bias: bool = True
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     min_lr: float = 0.0
@@ -72,10 +80,13 @@ class Recipe:
     clip_norm: float | None = None
     batch_size: int = 128
     budget: Budget = field(default_factory=lambda: Budget(epochs=10))
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     eval_every: int = 1
 
     def __post_init__(self) -> None:
+        for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise unknown(name, getattr(self, name), get_args(choices))
         for name, least in (("lr", 0.0), ("weight_decay", 0.0), ("gamma", 0.0), ("min_lr", 0.0)):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= least):

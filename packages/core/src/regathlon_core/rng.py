@@ -1,8 +1,8 @@
 """Where random numbers come from: streams named by what they are for, and draws that belong to a sample.
 
-No library code touches a global random state. A stream is a ``torch.Generator`` seeded from (seed, purpose, ...);
-a sample's augmentation is a pure function of (seed, epoch, sample index), so it does not depend on the number of
-workers, on the batch it lands in, or on what was drawn before a resume.
+No library code touches a global random state. A stream is a ``torch.Generator`` seeded from (seed, purpose,
+...); a sample's augmentation is a pure function of (seed, epoch, sample index), so it does not depend on the
+number of workers, on the batch it lands in, or on what was drawn before a resume.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ def global_stream(seed: int, *purpose: str | int, device: torch.device | str = "
     For code that offers no generator argument: parameter initialisation, ``nn.Dropout`` inside a model.
     """
     device = torch.device(device)
-    devices = [device.index or 0] if device.type == "cuda" else []
+    devices = []
+    if device.type == "cuda":
+        devices = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices=devices):
         value = derive_seed(seed, *purpose)
-        torch.random.default_generator.manual_seed(value)
+        torch.default_generator.manual_seed(value)
         if devices:
             torch.cuda.default_generators[devices[0]].manual_seed(value)
         yield
@@ -77,8 +79,8 @@ class SampleDraw:
     def uniform(self, index: Tensor, count: int, *, purpose: str) -> Tensor:
         """Draw ``count`` numbers in [0, 1) per sample.
 
-        A counter-based generator (SplitMix64's output function over a key of seed, epoch and purpose and a counter
-        of sample and position): the same bits on every device.
+        A counter-based generator (SplitMix64's output function over a key of seed, epoch and purpose and a
+        counter of sample and position): the same bits on every device.
 
         Args:
             index: Sample indices, int64, [B].

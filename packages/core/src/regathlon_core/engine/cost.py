@@ -25,9 +25,9 @@ class Cost:
     Attributes:
         train_seconds: Wall time of all training steps, evaluation not counted.
         step_seconds: Wall time of a step: the median on the CPU, the mean on CUDA.
-        peak_memory_mb: Peak memory in MiB: allocated on the device (CUDA), or grown by the process since the training
-            began (CPU).
-        train_flops: Floating-point operations of all steps, from torch's FlopCounterMode over the first steps.
+        peak_memory_mb: Peak memory in MiB: allocated on the device (CUDA), or what the process grew by since the
+            training began (CPU).
+        train_flops: Floating-point operations of all steps, estimated by torch's FlopCounterMode on the first.
         steps: Optimizer steps.
     """
 
@@ -53,7 +53,7 @@ class CostMeter:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Measure one step; the first few are also counted in operations (and left out of the median time)."""
+        """Measure one step; the first few are also counted in operations, and left out of the median."""
         counting = len(self._flops) < _COUNTED_STEPS
         counter = FlopCounterMode(display=False) if counting else None
         start = time.perf_counter()
@@ -67,7 +67,7 @@ class CostMeter:
             self._times.append(elapsed)
 
     def synchronize(self) -> None:
-        """Wait for the device and count the wait: steps are only queued on CUDA, and never waited for singly."""
+        """Wait for the device and count the wait: steps are only queued on CUDA, never waited for singly."""
         if self.device.type == "cuda":
             start = time.perf_counter()
             torch.cuda.synchronize(self.device)

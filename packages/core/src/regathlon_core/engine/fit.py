@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +37,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-    """Training was asked to stop; the checkpoint holds everything to go on from."""
+    """Training was asked to stop; its checkpoint, if it has one, holds everything to go on from."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,29 @@ class FitResult:
         """Return the record that a result is read from.
 
         Args:
-            selection: ``"last"``; ``"best_val"``, the best on the validation split; or ``"oracle"``, the best on the
-                test split, which is no fair protocol and says so by its name. Ties go to the earlier epoch.
+            selection: ``"last"``; ``"best_val"``, the best on the validation split; or ``"oracle"``, the best on
+                the test split, no fair protocol, as its name says. Ties go to the earlier epoch.
             metric: What "best" means.
             lower_is_better: Whether small values of it are good.
 
         Raises:
-            UserError: There is no validation split to select on.
+            UserError: The metric was not measured on the split to select on.
         """
-        evaluated = [record for record in self.history if record.test]
+        evaluated = [record for record in self.history if record.test or record.val]
+        if not evaluated:
+            raise UserError("There is nothing to select: the task was never evaluated.")
         if selection == "last":
             return evaluated[-1]
         split = "val" if selection == "best_val" else "test"
         scores = [getattr(record, split).get(metric, math.nan) for record in evaluated]
         if all(math.isnan(score) for score in scores):
-            raise UserError(f"Selection {selection!r} needs {metric!r} on the {split} split, which was not measured.")
+            raise UserError(
+                f"Selection {selection!r} needs {metric!r} on the {split} split, which was not measured."
+            )
         sign = -1 if lower_is_better else 1
         return max(
-            zip(evaluated, scores, strict=True), key=lambda pair: -math.inf if math.isnan(pair[1]) else sign * pair[1]
+            zip(evaluated, scores, strict=True),
+            key=lambda pair: -math.inf if math.isnan(pair[1]) else sign * pair[1],
         )[0]
 
 
@@ -150,7 +157,7 @@ def fit(
     checkpoint on the way, on the same kind of device with the same number of threads.
 
     Args:
-        model: Freshly initialised (see ``build_model``); moved to ``device``.
+        model: Freshly initialised; moved to ``device``.
         task: What to learn.
         regularizer: How; None for the plain model.
         recipe: Optimizer, schedule, budget and precision; None for the task's own.
@@ -165,7 +172,7 @@ def fit(
 
     Raises:
         NonFiniteLoss: A loss term became infinite or NaN.
-        Interrupted: The observer asked to stop; the checkpoint was saved.
+        Interrupted: The observer asked to stop; the checkpoint, if there is one, was saved.
         UserError: The checkpoint is damaged or belongs to another training.
 
     Example:
@@ -266,14 +273,17 @@ class _Training:
         progress = self.step / self.total_steps
         set_learning_rate(self.optimizer, self.recipe.lr_at(progress))
         self.optimizer.zero_grad(set_to_none=True)
-        for loss in self._losses(batch):
-            if loss.numel() != 1:
-                raise UserError(
-                    f"{self.regularizer} yielded a loss term of shape {tuple(loss.shape)}; terms are scalars."
-                )
-            self._check_finite(loss)
-            self.loss_sum += loss.detach()
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        # Closed at once after an error: passes in progress put the model's flags back before detach().
+        with contextlib.closing(self._losses(batch)) as losses:
+            for loss in losses:
+                if loss.ndim:
+                    raise UserError(
+                        f"{self.regularizer.extra_repr()} yielded a loss term of shape {tuple(loss.shape)}; "
+                        f"loss terms are scalars."
+                    )
+                self._check_finite(loss)
+                self.loss_sum += loss.detach()
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -284,26 +294,32 @@ class _Training:
         self.step_in_epoch += 1
         self.regularizer.after_step(self.step / self.total_steps)
 
-    def _losses(self, batch: Batch) -> Any:
+    def _losses(self, batch: Batch) -> Generator[Tensor, None, None]:
         """Yield loss terms, each computed under autocast and handed over outside of it."""
         dtype = _AUTOCAST.get(self.recipe.precision)
 
         def autocast() -> torch.autocast:
-            # No cache of cast weights: one cast under no_grad (a teacher's pass) would cut a later pass's gradient.
-            return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+            # No cache of cast weights: one made under no_grad (a teacher's pass) has no gradient for later passes.
+            return torch.autocast(
+                self.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False
+            )
 
         with autocast():
             batch = self.regularizer.transform(self.model, batch, self.task, self.generator)
             terms = iter(self.regularizer.losses(self.model, batch, self.task, self.generator))
-        while True:
-            with autocast():
-                loss = next(terms, None)
-            if loss is None:
-                return
-            yield loss
+        try:
+            while True:
+                with autocast():
+                    loss = next(terms, None)
+                if loss is None:
+                    return
+                yield loss
+        finally:
+            if isinstance(terms, Generator):
+                terms.close()
 
     def _check_finite(self, loss: Tensor) -> None:
-        # On CUDA reading a value waits for the device, so only every few steps; NaN stays NaN in the running sum.
+        # On CUDA reading a value waits for the device, so only every few steps; a sum with NaN stays NaN.
         if self.device.type == "cuda":
             if self.step % _CUDA_CHECK_EVERY:
                 return
@@ -311,7 +327,8 @@ class _Training:
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"The loss became {float(loss)} at step {self.step + 1} of {self.total_steps} "
-                f"(learning rate {self.optimizer.param_groups[0]['lr']:g}). A smaller lr, warmup or clip_norm may help."
+                f"(learning rate {self.optimizer.param_groups[0]['lr']:g}). "
+                f"A smaller lr, warmup or clip_norm may help."
             )
 
     def _end_epoch(self) -> None:
@@ -347,6 +364,7 @@ class _Training:
     def _description(self) -> dict[str, Any]:
         return {
             "task": str(self.task.settings),
+            "model": _shapes(self.model),
             "regularizer": self.regularizer.extra_repr(),
             "recipe": repr(self.recipe),
             "seed": self.seed,
@@ -391,3 +409,9 @@ class _Training:
         self.loss_sum.copy_(state["loss_sum"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.meter.load_state_dict(state["cost"])
+
+
+def _shapes(model: nn.Module) -> str:
+    """Return a short text that tells models of different structure apart."""
+    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
+    return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]}"

@@ -13,7 +13,8 @@ from regathlon_core.regularizer import Regularizer
 
 def build_optimizer(recipe: Recipe, model: nn.Module, regularizer: Regularizer[Any]) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the trainable parameters of model and regularizer."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in (model, regularizer):
         for parameter in module.parameters():
             if parameter.requires_grad:

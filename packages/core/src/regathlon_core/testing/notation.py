@@ -11,7 +11,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the settings of a declaration that was written with ``str``.
 
     Example:
-        >>> parsed("dropblock(p=0.2, where=[layer3, layer4.*], adaptive=true)")
+        >>> parsed("dropblock(p=0.2, where=[layer3, 'layer4.*'], adaptive=true)")
         ('dropblock', {'p': 0.2, 'where': ('layer3', 'layer4.*'), 'adaptive': True})
     """
     name, _, inside = text.partition("(")
@@ -20,11 +20,16 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
+    """Split at the commas outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
     for character in text:
-        depth += (character == "[") - (character == "]")
-        if character == "," and not depth:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            depth += (character == "[") - (character == "]")
+        if character == "," and not depth and not quote:
             parts.append("")
         else:
             parts[-1] += character
@@ -34,6 +39,8 @@ def _split(text: str) -> list[str]:
 def _value(text: str) -> Any:
     if text.startswith("["):
         return tuple(_value(part.strip()) for part in _split(text[1:-1]))
+    if text[:1] in ("'", '"'):
+        return text[1:-1]
     if text in _WORDS:
         return _WORDS[text]
     for kind in (int, float):
