@@ -189,6 +189,14 @@ def test_drawn_flips_agree_with_counted_ones(method):
     assert drawn.p_value == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 99_999) + 1e-5)
 
 
+def test_drawn_flips_agree_with_scipys_exact_wilcoxon():
+    a, b = rng(5).normal(size=(2, 45))
+    p = scipy_stats.wilcoxon(a, b, method="exact").pvalue
+    drawn = paired_test(a, b, "wilcoxon")
+    assert not drawn.exact
+    assert drawn.p_value == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 99_999) + 1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_identical_scores_give_p_one(method):
     x = [0.1, 0.7, 0.2, 0.4]

@@ -102,8 +102,8 @@ def paired_test(
         statistic = float(values.sum())
     else:
         statistic, values, tolerance = mean, d, n * rounding
-    exact = n <= _EXACT_UP_TO and method != "t"
-    return PairedTest(method, n, mean, statistic, _sign_flip_p(values, tolerance, generator), exact)
+    p_value = _counted_p(values, tolerance) if n <= _EXACT_UP_TO else _drawn_p(values, tolerance, generator)
+    return PairedTest(method, n, mean, statistic, p_value, exact=n <= _EXACT_UP_TO and method != "t")
 
 
 def smallest_p(n: int, method: TestMethod = "permutation") -> float:
@@ -191,24 +191,28 @@ def _check(method: str) -> None:
         raise unknown("paired test", method, get_args(TestMethod))
 
 
-def _sign_flip_p(values: Array, tolerance: float, generator: np.random.Generator | None) -> float:
-    """Share of sign flips whose |sum| reaches the observed one, up to the tolerance."""
+def _counted_p(values: Array, tolerance: float) -> float:
+    """Share of all sign flips whose |sum| reaches the observed one, up to the tolerance."""
     observed = abs(float(values.sum())) - tolerance
-    n = values.size
     if observed <= 0:
         return 1.0
-    if n <= _EXACT_UP_TO:
-        left = np.sort(_signed_sums(values[: n // 2]))
-        right = np.sort(_signed_sums(values[n // 2 :]))
-        # Flipping everything turns a sum into its negative, so both tails are as large.
-        below = int(np.searchsorted(right, observed - left).sum())
-        total = 1 << n
-        return 2 * (total - below) / total
+    half = values.size // 2
+    left, right = np.sort(_signed_sums(values[:half])), np.sort(_signed_sums(values[half:]))
+    below = int(np.searchsorted(right, observed - left).sum())
+    total = left.size * right.size
+    # Flipping everything turns a sum into its negative, so both tails are as large.
+    return 2 * (total - below) / total
+
+
+def _drawn_p(values: Array, tolerance: float, generator: np.random.Generator | None) -> float:
+    """The same from drawn flips. Twelve signs are one draw from the table of their sums."""
     generator = generator if generator is not None else np.random.default_rng(0)
-    hits = 0
-    for flips in np.diff(np.linspace(0, _FLIPS, 17).astype(int)):
-        signs = 2.0 * generator.integers(0, 2, (flips, n), dtype=np.int8) - 1.0
-        hits += int((np.abs(signs @ values) >= observed).sum())
+    observed = abs(float(values.sum())) - tolerance
+    sums = np.zeros(_FLIPS)
+    for start in range(0, values.size, 12):
+        part = _signed_sums(values[start : start + 12])
+        sums += part[generator.integers(part.size, size=_FLIPS)]
+    hits = int((np.abs(sums) >= observed).sum())
     return (1 + hits) / (1 + _FLIPS)
 
 

@@ -88,7 +88,7 @@ def confidence_interval(
 
     ``"t"`` is Student's interval, mean ± t(n - 1) · std / √n: exact for normal scores. ``"bca"`` is the
     bias-corrected and accelerated bootstrap (Efron 1987, "Better bootstrap confidence intervals"), which
-    follows skewed scores but is too narrow below about ten seeds.
+    follows skewed scores but is too narrow below about twenty seeds.
 
     Both ends are NaN where the values cannot tell: fewer than two of them, or all the same (no spread to
     estimate).
