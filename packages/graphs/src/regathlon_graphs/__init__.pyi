@@ -1,0 +1,25 @@
+from .graph_classification.atlas import Atlas
+from .graph_classification.settings import AtlasSettings
+from .graph_classification.task import GraphClassification
+from .models.networks import GraphNetwork, NodeNetwork
+from .models.settings import GraphGcnSettings, GraphGinSettings, NodeGcnSettings
+from .node_classification.digits import DigitGraph
+from .node_classification.karate import Karate
+from .node_classification.settings import DigitGraphSettings, KarateSettings
+from .node_classification.task import NodeClassification
+
+__all__ = [
+    "Atlas",
+    "AtlasSettings",
+    "DigitGraph",
+    "DigitGraphSettings",
+    "GraphClassification",
+    "GraphGcnSettings",
+    "GraphGinSettings",
+    "GraphNetwork",
+    "Karate",
+    "KarateSettings",
+    "NodeClassification",
+    "NodeGcnSettings",
+    "NodeNetwork",
+]

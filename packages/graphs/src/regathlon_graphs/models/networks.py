@@ -1,0 +1,219 @@
+"""Networks of graph convolutions, for nodes and for whole graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Literal
+
+from torch import Tensor, nn
+
+from regathlon_core.features import FeaturePoint
+from regathlon_core.task import Task
+from regathlon_graphs.models.settings import (
+    GraphGcnSettings,
+    GraphGinSettings,
+    NodeGcnSettings,
+    check_pooling,
+)
+from regathlon_graphs.pyg import (
+    GCNConv,
+    GINConv,
+    Graph,
+    gcn_norm,
+    global_add_pool,
+    global_mean_pool,
+)
+
+Kind = Literal["gcn", "gin"]
+
+_POOL: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
+    {"sum": global_add_pool, "mean": global_mean_pool}
+)
+
+
+class NodeNetwork(nn.Module):
+    """A graph convolutional network that gives every node logits.
+
+    Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017,
+        equation 9;
+    reference code https://github.com/tkipf/gcn.
+
+    Deviations:
+        1. Dropout and batch-norm are optional; theirs has dropout 0.5 before both layers and no batch-norm.
+        2. Features are taken as the task gives them; theirs are scaled to a sum of 1 for each node.
+
+    Args:
+        in_channels: Features of a node.
+        classes: Number of classes K.
+        hidden: Channels of the hidden layers.
+        layers: Graph convolutions in all.
+        norm: Whether hidden layers are batch-normalised.
+        dropout: Rate of the dropout before every layer.
+
+    Example:
+        >>> import torch
+        >>> graph = Graph(x=torch.rand(3, 5), edge_index=torch.tensor([[0, 1], [1, 0]]))
+        >>> NodeNetwork(in_channels=5, classes=2)(graph).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        *,
+        hidden: int = 16,
+        layers: int = 2,
+        norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [hidden] * (layers - 1)
+        self.blocks = nn.ModuleList(_Block("gcn", i, o, norm) for i, o in pairwise(widths))
+        self.dropout = _dropout(dropout)
+        self.head = _convolution("gcn", widths[-1], classes)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return logits [N, K] of a graph's nodes, whose features are ``graph.x`` [N, F]."""
+        edges, weight = gcn_norm(graph.edge_index, num_nodes=len(graph.x), dtype=graph.x.dtype)
+        x: Tensor = graph.x
+        for block in self.blocks:
+            x = block(self.dropout(x), edges, weight)
+        logits: Tensor = self.head(self.dropout(x), edges, weight)
+        return logits
+
+    def feature_points(self) -> Sequence[FeaturePoint]:
+        """Return the outputs of the hidden layers, [N, C]: where the published network has its dropout."""
+        return _points(self.blocks, default=len(self.blocks))
+
+    def output_layers(self) -> Sequence[str]:
+        """Return the layer whose output is the logits."""
+        return ("head",)
+
+
+class GraphNetwork(nn.Module):
+    """Graph convolutions whose outputs are pooled over each graph's nodes and classified by a linear layer.
+
+    Sources: the convolutions of Kipf and Welling, ICLR 2017 (``"gcn"``), or of Xu, Hu, Leskovec and Jegelka,
+        "How
+    Powerful are Graph Neural Networks?", ICLR 2019, equation 4.1 (``"gin"``); reference code of the latter
+    https://github.com/weihua916/powerful-gnns.
+
+    Deviations:
+        1. Only the last layer's output is pooled; GIN's reference pools that of every layer.
+
+    Args:
+        in_channels: Features of a node.
+        classes: Number of classes K.
+        kind: Of the convolutions: ``"gcn"`` or ``"gin"``.
+        hidden: Channels of the layers.
+        layers: Graph convolutions.
+        pooling: ``"sum"`` or ``"mean"``.
+        norm: Whether layers are batch-normalised.
+        dropout: Rate of the dropout before the classifier.
+
+    Raises:
+        UserError: There is no such pooling.
+
+    Example:
+        >>> import torch
+        >>> from regathlon_graphs.pyg import Graphs
+        >>> path = Graph(x=torch.rand(3, 5), edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]))
+        >>> GraphNetwork(in_channels=5, classes=2)(Graphs.from_data_list([path, path])).shape
+        torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        *,
+        kind: Kind = "gin",
+        hidden: int = 32,
+        layers: int = 3,
+        pooling: str = "sum",
+        norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.pooling = check_pooling(pooling)
+        widths = [in_channels] + [hidden] * layers
+        self.blocks = nn.ModuleList(_Block(kind, i, o, norm) for i, o in pairwise(widths))
+        self.dropout = _dropout(dropout)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, graphs: Graph) -> Tensor:
+        """Return logits [B, K] of one graph or several in one, whose features are ``graphs.x`` [N, F]."""
+        edges, weight = graphs.edge_index, None
+        if self.kind == "gcn":
+            edges, weight = gcn_norm(edges, num_nodes=len(graphs.x), dtype=graphs.x.dtype)
+        x: Tensor = graphs.x
+        for block in self.blocks:
+            x = block(x, edges, weight)
+        count = graphs.num_graphs if graphs.batch is not None else 1
+        logits: Tensor = self.head(self.dropout(_POOL[self.pooling](x, graphs.batch, size=count)))
+        return logits
+
+    def feature_points(self) -> Sequence[FeaturePoint]:
+        """Return the layers' outputs, [N, C]; those that another layer follows are the default ones."""
+        return _points(self.blocks, default=max(1, len(self.blocks) - 1))
+
+    def output_layers(self) -> Sequence[str]:
+        """Return the layer whose output is the logits."""
+        return ("head",)
+
+
+class _Block(nn.Module):
+    """A convolution, batch-norm if wanted, and ReLU: features [N, C] to [N, C']."""
+
+    def __init__(self, kind: Kind, channels: int, out: int, norm: bool) -> None:
+        super().__init__()
+        self.out_channels = out
+        self.conv = _convolution(kind, channels, out)
+        self.norm = nn.BatchNorm1d(out) if norm else nn.Identity()
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
+        x = self.conv(x, edges) if weight is None else self.conv(x, edges, weight)
+        x = self.act(self.norm(x))
+        return x
+
+
+def _convolution(kind: Kind, channels: int, out: int) -> nn.Module:
+    convolution: nn.Module
+    if kind == "gcn":
+        convolution = GCNConv(channels, out, normalize=False)  # the network normalises once for all layers
+    else:
+        inside = nn.Sequential(nn.Linear(channels, out), nn.ReLU(), nn.Linear(out, out))
+        convolution = GINConv(inside, train_eps=True)
+    return convolution
+
+
+def _dropout(rate: float) -> nn.Module:
+    return nn.Dropout(rate) if rate else nn.Identity()
+
+
+def _points(blocks: nn.ModuleList, default: int) -> list[FeaturePoint]:
+    """Return the outputs of the blocks; the first ``default`` of them are default points."""
+    return [
+        FeaturePoint(f"blocks.{i}", channels=block.out_channels, layout="nodes", default=i < default)  # type: ignore[arg-type]
+        for i, block in enumerate(blocks)
+    ]
+
+
+def build_node_gcn(settings: NodeGcnSettings, task: Task) -> NodeNetwork:
+    """Return a GCN that fits a task of classifying nodes."""
+    return NodeNetwork(task.in_channels, len(task.classes), **settings.settings())
+
+
+def build_graph_gcn(settings: GraphGcnSettings, task: Task) -> GraphNetwork:
+    """Return pooled graph convolutions that fit a task of classifying graphs."""
+    return GraphNetwork(task.in_channels, len(task.classes), kind="gcn", **settings.settings())
+
+
+def build_graph_gin(settings: GraphGinSettings, task: Task) -> GraphNetwork:
+    """Return a GIN that fits a task of classifying graphs."""
+    return GraphNetwork(task.in_channels, len(task.classes), kind="gin", **settings.settings())

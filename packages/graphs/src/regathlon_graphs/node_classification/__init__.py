@@ -1,0 +1,1 @@
+"""Classification of the nodes of one graph, few of which are labelled."""

@@ -1,0 +1,94 @@
+"""What all tasks on graphs have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regathlon_core.errors import UserError
+from regathlon_core.features import FeaturePoint
+from regathlon_core.metrics import ConfusionMetrics, Metrics
+from regathlon_core.task import Batch, Task, View
+from regathlon_graphs.pyg import Graph
+
+_DROPPED_EDGES = 0.2
+_MASKED_FEATURES = 0.2
+
+
+class GraphTask(Task):
+    """A task whose inputs are graphs of torch-geometric, undirected: every edge is there both ways.
+
+    ``Batch.inputs`` is a graph, or several in one, with features ``x`` [N, F] and ``edge_index`` [2, E]. A
+    view lacks a fifth of the edges (``"edge_drop"``) or of the entries of ``x`` (``"feature_mask"``). The
+    features of an occluded node are zero.
+    """
+
+    def metrics(self) -> Metrics:
+        """Return accuracy over samples and over classes."""
+        return ConfusionMetrics(len(self.classes), ignore_index=self.ignore_index)
+
+    def features(self, model: nn.Module) -> Sequence[FeaturePoint]:
+        """Return the places that the model names, [N, C]."""
+        points: Sequence[FeaturePoint] = self._asked(model, "feature_points")
+        return points
+
+    def output_layers(self, model: nn.Module) -> Sequence[str]:
+        """Return the names of the layers that make the logits."""
+        names: Sequence[str] = self._asked(model, "output_layers")
+        return names
+
+    def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
+        """Yield the graphs with edges dropped or features masked, as ``kinds`` say; nodes and labels stay."""
+        kinds = self.view_kinds(kinds)
+        while True:
+            graph = batch.inputs
+            for kind in kinds:
+                graph = _VIEWS[kind](graph, generator)
+            yield View(batch.replace(inputs=graph))
+
+    def occlude(self, batch: Batch, where: Tensor) -> Batch:
+        """Set all features of nodes to zero; ``where`` is bool over the batch's nodes, [N]."""
+        return batch.replace(inputs=_with(batch.inputs, x=batch.inputs.x.masked_fill(where[:, None], 0.0)))
+
+    def _asked(self, model: nn.Module, method: str) -> Any:
+        if not hasattr(model, method):
+            raise UserError(
+                f"{type(model).__name__} has no method {method}(), by which {self.settings.name} learns "
+                f"where its features and outputs are. Write one like that of regathlon_graphs.NodeNetwork."
+            )
+        return getattr(model, method)()
+
+
+def _with(graph: Graph, **changes: Tensor) -> Graph:
+    """Return a copy with other tensors; those that stay are shared."""
+    changed = copy.copy(graph)
+    for name, value in changes.items():
+        changed[name] = value
+    return changed
+
+
+def _drop_edges(graph: Graph, generator: torch.Generator) -> Graph:
+    """Drop edges, both ways at once."""
+    low, high = graph.edge_index.sort(dim=0).values
+    edges, edge_of = torch.unique(low * len(graph.x) + high, return_inverse=True)
+    kept = _uniform(edges.shape, generator, edges.device) >= _DROPPED_EDGES
+    return _with(graph, edge_index=graph.edge_index[:, kept[edge_of]])
+
+
+def _mask_features(graph: Graph, generator: torch.Generator) -> Graph:
+    masked = _uniform(graph.x.shape, generator, graph.x.device) < _MASKED_FEATURES
+    return _with(graph, x=graph.x.masked_fill(masked, 0.0))
+
+
+def _uniform(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)
+
+
+_VIEWS: Mapping[str, Callable[[Graph, torch.Generator], Graph]] = MappingProxyType(
+    {"edge_drop": _drop_edges, "feature_mask": _mask_features}
+)
