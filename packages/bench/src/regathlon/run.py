@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from regathlon.locks import locked
 from regathlon.plan import Plan, Trial
 from regathlon.progress import Progress
 from regathlon.results import Results, outcome, read_results
-from regathlon.store import RunFolder
+from regathlon.store import RunFolder, TrialState
 from regathlon_core.errors import UserError
 
 LAZY_IMPORTS = ("torch._dynamo",)
@@ -65,17 +65,15 @@ def run_plan(plan: Plan, out: Path, options: Options, executor: str, console: Co
     """
     run = RunFolder(out)
     executor_class = plugins.load("executor", executor)
-    with explained(out):
-        (out / "trials").mkdir(parents=True, exist_ok=True)
-        _refuse_other_suite(run, plan)
-        lock = locked(
-            out / "run.lock",
-            busy=f"Process {{pid}} is running in {out} already. Wait for it, or give another --out.",
-        )
-        with lock:
+    with ExitStack() as held:
+        with explained(out):
+            (out / "trials").mkdir(parents=True, exist_ok=True)
+            _refuse_other_suite(run, plan)
+            busy = f"Process {{pid}} is running in {out} already. Wait for it, or give another --out."
+            held.enter_context(locked(out / "run.lock", busy=busy))
             write_text(run.suite_file, yaml_text.write(plan.suite.raw))
             write_json(out / "plan.json", plan.record())
-            return _run(plan, run, options, executor_class, console)
+        return _run(plan, run, options, executor_class, console)
 
 
 def _refuse_other_suite(run: RunFolder, plan: Plan) -> None:
@@ -154,8 +152,11 @@ def _settle(cell: dict[str, object], ended: Ended, run: RunFolder, progress: Pro
         if ended.stopped:
             progress.stopped(cell)
             return
-        folder.write_result({"id": cell["id"], "status": ended.status, "reason": ended.died})
-        state = folder.state()
+        try:
+            folder.write_result({"id": cell["id"], "status": ended.status, "reason": ended.died})
+            state = folder.state()
+        except OSError as error:  # a full disk
+            state = TrialState(ended.status, f"{ended.died}; and its result cannot be written: {error}")
     progress.ended(outcome(cell, state), folder.path)
 
 

@@ -64,8 +64,8 @@ def run_suite(
         return INTERRUPTED
     counts = done.results.counts()
     failed = sum(counts[status] for status in FAILURES)
+    left = counts["planned"] + counts["running"]
     if done.interrupted:
-        left = counts["planned"] + counts["running"]
         console.print(
             f"Stopped; {left} trials are left. Go on with: {_again(source, folder)}", soft_wrap=True
         )
@@ -83,7 +83,7 @@ def run_suite(
         console.print(f"{outcome.status}: {log}", style="red", soft_wrap=True)
     if not done.ran or not failed:
         console.print(f"Export: regathlon export {folder} --format csv", style="dim", soft_wrap=True)
-    return SOME_FAILED if failed else DONE
+    return SOME_FAILED if failed or left else DONE
 
 
 def show_plan(
