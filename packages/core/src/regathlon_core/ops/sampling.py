@@ -53,7 +53,9 @@ def _place(count: int, p: float, generator: torch.Generator | None) -> Tensor:
     mean = torch.tensor(-count * math.log1p(-p), dtype=torch.float64)
     darts = int(torch.poisson(mean, generator=generator))
     where = (torch.rand(darts, generator=generator, dtype=torch.float64) * count).long()
-    return torch.zeros(count, dtype=torch.bool).index_fill_(0, where, True)
+    hit = torch.zeros(count, dtype=torch.bool)
+    hit[where] = True
+    return hit
 
 
 def sample_uniform(
