@@ -1,0 +1,227 @@
+"""Width sub-networks: any model, run with a fraction of its channels."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from regathlon_core.errors import UserError, unknown
+from regathlon_core.passes import PassRole, current_role, run_as
+from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
+from regathlon_core.subnetworks.interception import Interception
+from regathlon_core.subnetworks.plan import Divisor, Plan
+
+_plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
+
+
+class SubNetwork:
+    """What ``subnetwork`` yields: which channels the runs inside the block used."""
+
+    def __init__(self) -> None:
+        self._widths = Widths({})
+        self._used: dict[str, dict[int, Dim]] = {}
+
+    def kept(self, name: str, axis: int = 0) -> tuple[int, ...] | None:
+        """Return the positions of a parameter's or buffer's axis that the last run used.
+
+        Parameters that the model computes with before it uses them (a class token that is expanded, a weight norm) are
+        used whole as far as this tells.
+
+        Args:
+            name: As in ``state_dict()``.
+            axis: 0 for the outputs of a linear layer or convolution, 1 for its inputs.
+
+        Returns:
+            The positions in order; None where the whole axis was used.
+        """
+        dim = self._used.get(name, {}).get(axis)
+        if dim is None or self._widths.is_whole(dim):
+            return None
+        return tuple(position for run in self._widths.runs(dim) for position in range(*run))
+
+
+@contextlib.contextmanager
+def subnetwork(
+    model: nn.Module,
+    width: float,
+    *,
+    output_layers: Sequence[str] | None = None,
+    divisor: Divisor = 1.0,
+) -> Iterator[SubNetwork]:
+    """Run a model with a fraction of its channels: inside the block, ``model(x)`` is the sub-network.
+
+    The model is not rewritten. Its functional calls are intercepted: each tensor carries which channels of the
+    full-width tensor it holds, and convolutions, linear layers, norms and attention cut their weights to what arrives
+    and to what the width keeps. The result equals that of a smaller model which holds the cut weights, and gradients
+    land in the full parameters.
+
+    The first call traces the model once at full width, without gradients, to learn which channels belong together
+    (residual sums, concatenations, groups, heads); that is remembered for the model. Random numbers that the trace
+    draws are given back.
+
+    In training the passes have the role ``sub`` (``regathlon_core.run_as``) unless one was given: batch-norm normalises
+    by the batch and no statistics move. In ``eval()`` running statistics are cut like weights. No buffer moves.
+
+    Source: GradAug (Yang, Zhu & Chen, NeurIPS 2020, arXiv 2006.07989), section 3.2 and Algorithm 1, which rewrites
+    each architecture (https://github.com/taoyang1122/GradAug). Deviations: (1) any model, by interception; (2) the
+    first channels are kept per segment of a concatenation, not of the whole; (3) groups of a grouped convolution
+    and attention heads go as a whole; (4) batch-norm follows the pass's role, not ``width == 1``.
+
+    Args:
+        model: Any module; inside the block call it, not its submodules.
+        width: Share of channels in (0, 1].
+        output_layers: Names of submodules that keep all their outputs (a container: all of its layers). None for the
+            layers whose outputs the model returns.
+        divisor: Channel counts are multiples of it; or, by pattern of layer name, one each (see ``kept_channels``).
+
+    Yields:
+        Which channels were used, once the model has run.
+
+    Raises:
+        UserError: The width is out of range, an output layer has no such name or cannot be found, a call has no rule
+            (the message names it and the layer), or the model is inside such a block already.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 3))
+        >>> with subnetwork(model, 0.5) as sub:
+        ...     logits = model(torch.randn(2, 4))
+        >>> logits.shape, sub.kept("0.weight")
+        (torch.Size([2, 3]), (0, 1, 2, 3, 4))
+        >>> logits.sum().backward()
+        >>> model[2].weight.grad.shape
+        torch.Size([3, 10])
+    """
+    if not 0 < width <= 1:
+        raise UserError(f"The width of a sub-network is in (0, 1], not {width}.")
+    names = dict(model.named_modules())
+    for name in output_layers or ():
+        if name not in names:
+            raise unknown("layer", name, filter(None, names))
+    if isinstance(model.__dict__.get("forward"), _Forward):
+        raise UserError(f"This {type(model).__name__} is inside a sub-network block already.")
+    sub = SubNetwork()
+    role = PassRole.SUB if model.training and current_role() is PassRole.FULL else None
+    with run_as(model, role) if role else contextlib.nullcontext():
+        had = "forward" in model.__dict__
+        original = model.forward
+        layers = None if output_layers is None else tuple(output_layers)
+        model.forward = _Forward(model, original, width, layers, divisor, sub)
+        try:
+            yield sub
+        finally:
+            if had:
+                model.forward = original
+            else:
+                del model.__dict__["forward"]
+
+
+class _Forward:
+    """Stands in for the model's ``forward``: traces it where needed, then runs it narrow."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        original: Callable[..., Any],
+        width: float,
+        output_layers: tuple[str, ...] | None,
+        divisor: Divisor,
+        sub: SubNetwork,
+    ) -> None:
+        self.model, self.original = model, original
+        self.width, self.divisor, self.output_layers = width, divisor, output_layers
+        self.sub = sub
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.width == 1:
+            with _borrowed_buffers(self.model):
+                return self.original(*args, **kwargs)
+        plan = self._plan()
+        for _ in range(2):
+            with _random_state() as give_back, _borrowed_buffers(self.model):
+                try:
+                    return self._run(plan, args, kwargs)
+                except Retrace:
+                    give_back()
+            with _random_state() as give_back, _borrowed_buffers(self.model):
+                self._trace(plan, args, kwargs)
+                give_back()
+        with _borrowed_buffers(self.model):
+            try:
+                return self._run(plan, args, kwargs)
+            except Retrace as mismatch:
+                raise UserError(
+                    f"The calls of {type(self.model).__name__} differ from pass to pass in a way that its sub-networks "
+                    f"cannot follow: {mismatch}."
+                ) from None
+
+    def _plan(self) -> Plan:
+        shapes = tuple((name, tensor.shape) for name, tensor in self.model.named_parameters())
+        return _plans.setdefault(self.model, {}).setdefault((self.output_layers, shapes), Plan())
+
+    def _run(self, plan: Plan, args: Any, kwargs: Any) -> Any:
+        widths = plan.widths(self.width, self.divisor)
+        run = Interception(self.model, plan, widths, self.output_layers)
+        with run:
+            out = self.original(*args, **kwargs)
+        run.finish(out)
+        self.sub._widths, self.sub._used = widths, run.used
+        return out
+
+    def _trace(self, plan: Plan, args: Any, kwargs: Any) -> None:
+        run = Interception(self.model, plan, None, self.output_layers)
+        try:
+            with torch.no_grad(), run:
+                out = self.original(*args, **kwargs)
+            run.finish(out)
+        except BaseException:  # what was learned so far is not the whole truth
+            plan.forget()
+            raise
+
+
+@contextlib.contextmanager
+def _borrowed_buffers(model: nn.Module) -> Iterator[None]:
+    """Lend modules copies of their buffers, so that what they write is forgotten.
+
+    Norm layers keep theirs: the pass's role already sees to it that their statistics rest.
+    """
+    own = [
+        (module, name, buffer)
+        for module in model.modules()
+        if not isinstance(module, _NormBase)
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    copies = {id(buffer): buffer.clone() for _, _, buffer in own}
+    try:
+        for module, name, buffer in own:
+            module._buffers[name] = copies[id(buffer)]
+        yield
+    finally:
+        for module, name, buffer in own:
+            module._buffers[name] = buffer
+
+
+@contextlib.contextmanager
+def _random_state() -> Iterator[Callable[[], None]]:
+    """Yield a function that gives back the random numbers drawn since."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    cpu, cuda = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
+    python, legacy = random.getstate(), np.random.get_state()
+
+    def give_back() -> None:
+        torch.set_rng_state(cpu)
+        for device, state in zip(devices, cuda, strict=True):
+            torch.cuda.set_rng_state(state, device)
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+    yield give_back
