@@ -222,8 +222,8 @@ class Task(abc.ABC):
 
         The default is KL(softmax(reference) || softmax(outputs)) over dimension 1, averaged over everything else.
         """
-        log_p = F.log_softmax(outputs.float(), dim=1)
-        log_q = F.log_softmax(reference.detach().float(), dim=1)
+        log_p = F.log_softmax(_single_at_least(outputs), dim=1)
+        log_q = F.log_softmax(_single_at_least(reference.detach()), dim=1)
         return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
 
     def output_layers(self, model: nn.Module) -> Sequence[str]:
@@ -250,7 +250,7 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     Returns:
         Scalar, float32 at least.
     """
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    logits = _single_at_least(logits)
 
     def cross_entropy(targets: Tensor, reduction: str) -> Tensor:
         return F.cross_entropy(
@@ -265,3 +265,7 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     losses = weight * cross_entropy(own, "none") + (1 - weight) * cross_entropy(partner, "none")
     counted = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
     return losses.sum() / counted.sum()
+
+
+def _single_at_least(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
