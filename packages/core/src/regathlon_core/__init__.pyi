@@ -13,6 +13,8 @@ from .regularizers.dropblock.regularizer import DropBlock
 from .regularizers.dropblock.settings import DropBlockSettings
 from .regularizers.dropout.regularizer import Dropout
 from .regularizers.dropout.settings import DropoutSettings
+from .regularizers.gradaug.regularizer import GradAug, RandRot, RandScale, RandWidth
+from .regularizers.gradaug.settings import GradAugSettings, RandRotSettings, RandScaleSettings, RandWidthSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
 from .regularizers.label_smoothing.settings import LabelSmoothingSettings
 from .regularizers.mixup.regularizer import Mixup
@@ -44,6 +46,8 @@ __all__ = [
     "FeaturePoint",
     "FeatureRegularizer",
     "FitResult",
+    "GradAug",
+    "GradAugSettings",
     "Interrupted",
     "LabelSmoothing",
     "LabelSmoothingSettings",
@@ -56,6 +60,12 @@ __all__ = [
     "NonFiniteLoss",
     "Observer",
     "PassRole",
+    "RandRot",
+    "RandRotSettings",
+    "RandScale",
+    "RandScaleSettings",
+    "RandWidth",
+    "RandWidthSettings",
     "RandomErasing",
     "RandomErasingSettings",
     "Recipe",

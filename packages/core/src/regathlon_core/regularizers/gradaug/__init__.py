@@ -1,0 +1,1 @@
+"""GradAug and the ablations in its paper: the full network teaches its own sub-networks."""

@@ -1,0 +1,131 @@
+"""GradAug's training step and its ablations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from regathlon_core.passes import PassRole, run_as
+from regathlon_core.regularizer import Regularizer
+from regathlon_core.regularizers.gradaug.functional import sample_widths
+from regathlon_core.regularizers.gradaug.settings import (
+    GradAugSettings,
+    RandRotSettings,
+    RandScaleSettings,
+    RandWidthSettings,
+)
+from regathlon_core.settings import RegularizerSettings
+from regathlon_core.subnetworks import subnetwork
+from regathlon_core.task import Batch, Task, View
+
+S = TypeVar("S", bound=RegularizerSettings)
+
+
+class _TaughtPasses(Regularizer[S]):
+    """A full pass on the batch, then passes of sub-networks on views of it, taught by the full pass's outputs.
+
+    Subclasses say which widths and which views. Every pass is backpropagated before the next begins, so memory is
+    that of the largest. Sub passes normalise by the statistics of their own batch and store none.
+    """
+
+    def losses(
+        self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the full network's loss, then each sub-network's distance to the full network's outputs."""
+        outputs = task.predict(model, batch)
+        yield task.criterion(outputs, batch)
+        reference = tree_map_only(Tensor, Tensor.detach, outputs)
+        del outputs
+        views = self._views(batch, task, generator)
+        for width in self._widths(generator):
+            view = next(views)
+            narrowed = (
+                contextlib.nullcontext()
+                if width == 1
+                else subnetwork(model, width, output_layers=task.output_layers(model))
+            )
+            with run_as(model, PassRole.SUB), narrowed:
+                taught = task.predict(model, view.batch)
+            yield task.soft_loss(taught, view.align(reference))
+
+    def _widths(self, generator: torch.Generator) -> list[float]:
+        raise NotImplementedError
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        raise NotImplementedError
+
+
+class GradAug(_TaughtPasses[GradAugSettings]):
+    """Train sub-networks of random width on transformed views with soft labels from the full network.
+
+    In a step the full network learns from the labels; its outputs, detached, are then the soft labels of ``n``
+    sub-networks, the first channels of the full one, each on a view of its own. All terms have weight 1. The widest
+    comes first; one sub-network has the smallest width ``alpha`` (if there are two or more), the others' widths are
+    uniform in [alpha, 1].
+
+    Source: Yang, Zhu, Chen: GradAug: A New Regularization Method for Deep Neural Networks, NeurIPS 2020,
+    arXiv:2006.07989, Algorithm 1 and Section 3.1. The authors' code: https://github.com/taoyang1122/GradAug.
+
+    Deviations: (1) a pass's role, not its width, decides that batch-norm stores nothing, so a sub-network that happens
+    to have width 1 stores nothing either; (2) with ``n=1`` the width is random, as the paper says, while the code
+    takes ``alpha`` (``always_min=True``).
+
+    Example:
+        >>> from regathlon_core import Budget, GradAug, Recipe, fit
+        >>> from regathlon_core.testing import ToyImages
+        >>> task = ToyImages()
+        >>> result = fit(task.model(seed=0), task, GradAug(n=2), Recipe(budget=Budget(steps=2)))
+        >>> result.cost.steps
+        2
+    """
+
+    Settings = GradAugSettings
+
+    def _widths(self, generator: torch.Generator) -> list[float]:
+        settings = self.settings
+        return sample_widths(settings.n, settings.alpha, generator, always_min=settings.always_min)
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        return task.views(batch, generator, self.settings.views)
+
+
+class RandScale(_TaughtPasses[RandScaleSettings]):
+    """GradAug without sub-networks: the full network on randomly scaled views (Table 4 of the paper)."""
+
+    Settings = RandScaleSettings
+
+    def _widths(self, generator: torch.Generator) -> list[float]:
+        return [1.0] * self.settings.n
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        return task.views(batch, generator, self.settings.kinds)
+
+
+class RandRot(_TaughtPasses[RandRotSettings]):
+    """GradAug without sub-networks: the full network on randomly rotated views."""
+
+    Settings = RandRotSettings
+
+    def _widths(self, generator: torch.Generator) -> list[float]:
+        return [1.0] * self.settings.n
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        return task.views(batch, generator, self.settings.kinds)
+
+
+class RandWidth(_TaughtPasses[RandWidthSettings]):
+    """GradAug without views: sub-networks of random width on the batch as it is (Table 4 of the paper)."""
+
+    Settings = RandWidthSettings
+
+    def _widths(self, generator: torch.Generator) -> list[float]:
+        return sample_widths(self.settings.n, self.settings.alpha, generator)
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        while True:
+            yield View(batch)

@@ -1,0 +1,110 @@
+"""Settings of GradAug and of the ablations in its paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from regathlon_core.regularizers.checks import check_count, check_number
+from regathlon_core.settings import RegularizerSettings, Stage, TaskSettings
+
+
+@dataclass(frozen=True)
+class GradAugSettings(RegularizerSettings):
+    """GradAug: sub-networks of random width, trained on transformed views with soft labels from the full network.
+
+    Attributes:
+        n: Number of sub-networks in a step; 0 trains the plain model.
+        alpha: Smallest width, a fraction in (0, 1]. The paper uses 0.8 on CIFAR and 0.9 on ImageNet.
+        views: Kinds of random transformation, of those that the task offers; empty for the task's first kind
+            (images: random scale, the paper's main choice).
+        always_min: Whether a single sub-network has width ``alpha``, as in the authors' code; the paper draws it from
+            U(alpha, 1).
+    """
+
+    name: ClassVar[str] = "gradaug"
+    summary: ClassVar[str] = "sub-networks of random width on transformed views, taught by the full network"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:GradAug"
+    stage: ClassVar[Stage] = Stage.LOSS
+    needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
+    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
+    n: int = 3
+    alpha: float = 0.8
+    views: tuple[str, ...] = ()
+    always_min: bool = False
+
+    def __post_init__(self) -> None:
+        check_count(self, "n", low=0)
+        check_number(self, "alpha", 0.0, 1.0, above_low=True)
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        return super().refusal(task) or _missing_views(self.name, self.views, task)
+
+
+@dataclass(frozen=True)
+class _ViewsOnlySettings(RegularizerSettings):
+    stage: ClassVar[Stage] = Stage.LOSS
+    needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
+    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
+    kinds: ClassVar[tuple[str, ...]]
+    n: int = 3
+
+    def __post_init__(self) -> None:
+        check_count(self, "n", low=0)
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        return super().refusal(task) or _missing_views(self.name, self.kinds, task)
+
+
+@dataclass(frozen=True)
+class RandScaleSettings(_ViewsOnlySettings):
+    """GradAug's loop with the full network in place of the sub-networks, on randomly scaled views (Table 4)."""
+
+    name: ClassVar[str] = "rand_scale"
+    summary: ClassVar[str] = "GradAug's ablation: random scale without sub-networks"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandScale"
+    kinds: ClassVar[tuple[str, ...]] = ("scale",)
+
+
+@dataclass(frozen=True)
+class RandRotSettings(_ViewsOnlySettings):
+    """GradAug's loop with the full network in place of the sub-networks, on randomly rotated views."""
+
+    name: ClassVar[str] = "rand_rot"
+    summary: ClassVar[str] = "GradAug's ablation: random rotation without sub-networks"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandRot"
+    kinds: ClassVar[tuple[str, ...]] = ("rotation",)
+
+
+@dataclass(frozen=True)
+class RandWidthSettings(RegularizerSettings):
+    """GradAug's loop with sub-networks of random width on the batch as it is (Table 4).
+
+    Attributes:
+        n: Number of sub-networks in a step.
+        alpha: Smallest width, a fraction in (0, 1].
+    """
+
+    name: ClassVar[str] = "rand_width"
+    summary: ClassVar[str] = "GradAug's ablation: sub-networks of random width without transformed views"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandWidth"
+    stage: ClassVar[Stage] = Stage.LOSS
+    needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
+    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
+    n: int = 3
+    alpha: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_count(self, "n", low=0)
+        check_number(self, "alpha", 0.0, 1.0, above_low=True)
+
+
+def _missing_views(name: str, wanted: tuple[str, ...], task: TaskSettings) -> str | None:
+    missing = [kind for kind in wanted if kind not in task.views]
+    if missing:
+        offered = ", ".join(task.views) or "none"
+        return f"{name} needs {' and '.join(missing)} views; {task.name} offers {offered}"
+    return None
