@@ -389,6 +389,11 @@ class _Training:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
+        missing = sorted(self._state().keys() - state.keys())
+        if missing:
+            raise UserError(
+                f"The checkpoint {self.checkpoint} lacks {missing[0]!r}. Delete it to start this training again."
+            )
         for key, value in self._description().items():
             if state["description"].get(key) != value:
                 raise UserError(
