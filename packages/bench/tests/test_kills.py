@@ -1,4 +1,4 @@
-"""Killing runs: nothing finished is lost, no orphan goes on, and the numbers are those of a run left alone."""
+"""Killing runs: nothing finished is lost, no orphan goes on, and the numbers are as if left alone."""
 
 import csv
 import io

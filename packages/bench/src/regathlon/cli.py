@@ -86,7 +86,7 @@ def run(
 
     code = run_suite(
         suite,
-        out=out,
+        folder=out,
         jobs=jobs,
         executor=executor,
         overrides=set_ or [],
@@ -110,7 +110,7 @@ def plan(
     """Show what would run, what is skipped and why, what data is missing and what it will cost."""
     from regathlon.commands.running import show_plan
 
-    show_plan(suite, out=out, overrides=set_ or [], data=data, as_json=json)
+    show_plan(suite, folder=out, overrides=set_ or [], data=data, as_json=json)
 
 
 @app.command()

@@ -167,7 +167,7 @@ def modules(trials: Sequence[Trial]) -> list[str]:
         for trial in trials
         for declared in (trial.task, trial.model, *trial.regularizer)
     }
-    return ["torch", *LAZY_IMPORTS, "regathlon.worker", *sorted(found)]
+    return ["torch", *LAZY_IMPORTS, "regathlon.cli", "regathlon.worker", *sorted(found)]
 
 
 @contextmanager

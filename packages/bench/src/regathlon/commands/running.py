@@ -26,7 +26,7 @@ from regathlon_core.errors import UserError
 def run_suite(
     source: str,
     *,
-    out: Path | None,
+    folder: Path | None,
     jobs: int | None,
     executor: str,
     overrides: Sequence[str],
@@ -36,7 +36,7 @@ def run_suite(
 ) -> int:
     """Run a suite and return the exit code; see ``regathlon run --help``."""
     started = time.monotonic()
-    suite, folder = _load(source, out, overrides)
+    suite, folder = _load(source, folder, overrides)
     folder = folder or Path("runs") / suite.name
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {jobs}.")
@@ -60,17 +60,15 @@ def run_suite(
     try:
         done = run_plan(plan, folder, options, executor, console)
     except StoppedNow:
-        console.print(f"Stopped now. Go on with: {_again(source, folder)}", soft_wrap=True)
+        console.print(f"Stopped now. Go on with: regathlon run {folder}", soft_wrap=True)
         return INTERRUPTED
     counts = done.results.counts()
     failed = sum(counts[status] for status in FAILURES)
     left = counts["planned"] + counts["running"]
     if done.interrupted:
-        console.print(
-            f"Stopped; {left} trials are left. Go on with: {_again(source, folder)}", soft_wrap=True
-        )
+        console.print(f"Stopped; {left} trials are left. Go on with: regathlon run {folder}", soft_wrap=True)
         return INTERRUPTED
-    print_report(done.results, _stdout())
+    print_report(done.results, out())
     if not done.ran:
         console.print(f"Nothing to do: all {counts['done']} trials of {suite.name} are done.", soft_wrap=True)
     else:
@@ -87,10 +85,10 @@ def run_suite(
 
 
 def show_plan(
-    source: str, *, out: Path | None, overrides: Sequence[str], data: Path | None, as_json: bool
+    source: str, *, folder: Path | None, overrides: Sequence[str], data: Path | None, as_json: bool
 ) -> None:
     """Print what a suite would run; see ``regathlon plan --help``."""
-    suite, folder = _load(source, out, overrides)
+    suite, folder = _load(source, folder, overrides)
     plan = make_plan(suite, datasets.root(data))
     run = RunFolder(folder or Path("runs") / suite.name)
     estimator, todo, done = Estimator(), [], 0
@@ -147,7 +145,7 @@ def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: floa
     )
 
 
-def _load(source: str, out: Path | None, overrides: Sequence[str]) -> tuple[Suite, Path | None]:
+def _load(source: str, given: Path | None, overrides: Sequence[str]) -> tuple[Suite, Path | None]:
     """Load a suite; a run directory stands for the suite that was run in it."""
     if Path(source).is_dir() and (Path(source) / "suite.yaml").is_file():
         folder = Path(source)
@@ -155,8 +153,8 @@ def _load(source: str, out: Path | None, overrides: Sequence[str]) -> tuple[Suit
             name = RunFolder(folder).plan()["suite"]
         except UserError:
             name = folder.name
-        return load_suite(folder, overrides, name=name), out or folder
-    return load_suite(source, overrides), out
+        return load_suite(folder, overrides, name=name), given or folder
+    return load_suite(source, overrides), given
 
 
 def _skipped(plan: Plan) -> Counter[tuple[str, str, str]]:
@@ -167,10 +165,3 @@ def _say_skipped(plan: Plan) -> None:
     console = err()
     for (task, regularizer, reason), count in _skipped(plan).items():
         console.print(f"skipped: {task} {regularizer} ({count}): {reason}", soft_wrap=True)
-
-
-def _again(source: str, folder: Path) -> str:
-    return f"regathlon run {source} --out {folder}" if Path(source) != folder else f"regathlon run {source}"
-
-
-_stdout = out
