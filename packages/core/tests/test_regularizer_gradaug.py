@@ -45,7 +45,11 @@ def step(regularizer: GradAug, model: nn.Module, batch: Batch, task: ToyImages, 
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def test_gradients_are_the_sum_of_separate_trainings(task: ToyImages, model: nn.Module, batch: Batch) -> None:
@@ -58,7 +62,9 @@ def test_gradients_are_the_sum_of_separate_trainings(task: ToyImages, model: nn.
     total = {name: torch.zeros_like(parameter) for name, parameter in separate.named_parameters()}
 
     def add(net: nn.Module, loss: Tensor) -> None:
-        for (name, _), grad in zip(net.named_parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
+        for (name, _), grad in zip(
+            net.named_parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True
+        ):
             total[name] += grad
 
     net = copy.deepcopy(separate)
@@ -174,7 +180,9 @@ def test_one_graph_is_alive_at_a_time(task: ToyImages, model: nn.Module, batch: 
 def test_an_exception_in_a_sub_pass_leaves_the_model_plain(model: nn.Module, batch: Batch) -> None:
     class Failing(ToyImages):
         def views(self, batch, generator, kinds=()):  # type: ignore[no-untyped-def]
-            yield View(batch.replace(inputs=batch.inputs[:, :, 0]))  # two-dimensional images: convolution refuses
+            yield View(
+                batch.replace(inputs=batch.inputs[:, :, 0])
+            )  # two-dimensional images: convolution refuses
 
     failing = Failing()
     terms = GradAug(n=1).losses(model, batch, failing, stream(0, "fail"))

@@ -11,6 +11,8 @@ from .regularizers.cutout.regularizer import Cutout
 from .regularizers.cutout.settings import CutoutSettings
 from .regularizers.dropblock.regularizer import DropBlock
 from .regularizers.dropblock.settings import DropBlockSettings
+from .regularizers.dropgraph.regularizer import DropGraph
+from .regularizers.dropgraph.settings import DropGraphSettings
 from .regularizers.dropout.regularizer import Dropout
 from .regularizers.dropout.settings import DropoutSettings
 from .regularizers.gradaug.regularizer import GradAug, RandRot, RandScale, RandWidth
@@ -40,6 +42,8 @@ __all__ = [
     "CutoutSettings",
     "DropBlock",
     "DropBlockSettings",
+    "DropGraph",
+    "DropGraphSettings",
     "Dropout",
     "DropoutSettings",
     "EpochRecord",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError, unknown
@@ -65,20 +66,36 @@ def points_by_name(model: nn.Module, where: Sequence[str]) -> list[FeaturePoint]
     return select_points(names, where)
 
 
-def on_channels_first(x: Tensor, layout: Layout, act: Callable[[Tensor], Tensor]) -> Tensor:
+def on_channels_first(
+    x: Tensor,
+    layout: Layout,
+    act: Callable[[Tensor, Tensor | None], Tensor],
+    graph_of_node: Tensor | None = None,
+) -> Tensor:
     """Apply ``act``, which expects [B, C, *spatial], to a tensor of any layout.
 
-    The nodes of a graph are one sample whose positions are the nodes, [1, C, N].
-    Where ``act`` returns its argument, so does this.
+    Nodes become positions, and every graph a sample of its own: [1, C, N], or with several graphs [B, C, N of the
+    largest], filled up with zeros. Where ``act`` returns its argument, so does this.
+
+    Args:
+        x: Features.
+        layout: How they are laid out.
+        act: Takes the features and which positions are there: bool [B, N], or None for all of them.
+        graph_of_node: For ``"nodes"``: the graph that each node belongs to, int64 [N], rising from 0; None for one graph.
     """
     if layout == "channels_first":
-        return act(x)
-    view = x.transpose(-1, -2)
-    if layout == "nodes":
-        view = view.unsqueeze(0)
-    out = act(view)
-    if out is view:
-        return x
-    if layout == "nodes":
-        out = out.squeeze(0)
-    return out.transpose(-1, -2)
+        return act(x, None)
+    if layout == "channels_last":
+        view = x.transpose(-1, -2)
+        out = act(view, None)
+        return x if out is view else out.transpose(-1, -2)
+    if graph_of_node is None:
+        view = x.T[None]
+        out = act(view, None)
+        return x if out is view else out[0].T
+    sizes = torch.bincount(graph_of_node)
+    place = torch.arange(len(x), device=x.device) - (sizes.cumsum(0) - sizes)[graph_of_node]
+    present = torch.arange(int(sizes.max()), device=x.device) < sizes[:, None]
+    view = x.new_zeros(*present.shape, x.shape[1]).index_put((graph_of_node, place), x).transpose(1, 2)
+    out = act(view, present)
+    return x if out is view else out.transpose(1, 2)[graph_of_node, place]

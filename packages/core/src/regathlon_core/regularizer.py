@@ -121,12 +121,17 @@ class FeatureRegularizer(Regularizer[S]):
     """
 
     strength: Tensor
+    present: Tensor | None
+    """While ``act`` runs: which positions of its argument are there, bool [B, N], or None for all. Graphs of different
+    sizes are filled up with zeros to the largest."""
 
     def __init__(self, settings: S | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
         self.register_buffer("strength", torch.ones((), dtype=torch.float64))
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._generator: torch.Generator | None = None
+        self._graph_of_node: Tensor | None = None
+        self.present = None
 
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Return the regularized features.
@@ -166,6 +171,8 @@ class FeatureRegularizer(Regularizer[S]):
             raise UserError(f"{self.settings.name} would act nowhere: the task names no default feature points.")
         self.prepare(points)
         self.strength.fill_(self.schedule(0.0))
+        if task is not None and any(point.layout == "nodes" for point in points):
+            self._hooks.append(model.register_forward_pre_hook(self._remember_graphs(task)))
         for point in points:
             hook = self._hook(point)
             self._hooks.append(model.get_submodule(point.module).register_forward_hook(hook))
@@ -184,20 +191,35 @@ class FeatureRegularizer(Regularizer[S]):
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._generator = None
+        self._generator = self._graph_of_node = None
 
     def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
         def regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             if not module.training:
                 return None
-            return on_channels_first(output, point.layout, lambda x: self._regularize(x, point.module))
+            return on_channels_first(
+                output,
+                point.layout,
+                lambda x, present: self._regularize(x, point.module, present),
+                self._graph_of_node,
+            )
 
         return regularize
 
-    def _regularize(self, x: Tensor, place: str) -> Tensor:
+    def _remember_graphs(self, task: Task) -> Callable[[nn.Module, Any], None]:
+        def remember(model: nn.Module, inputs: Any) -> None:
+            self._graph_of_node = task.graph_of_node(inputs[0])
+
+        return remember
+
+    def _regularize(self, x: Tensor, place: str, present: Tensor | None = None) -> Tensor:
         if current_role() in (PassRole.PROBE, PassRole.ATTRIBUTION):
             return x
-        return self.act(x, self._generator, place)
+        self.present = present
+        try:
+            return self.act(x, self._generator, place)
+        finally:
+            self.present = None
 
 
 class Compose(Regularizer[RegularizerSettings]):

@@ -188,6 +188,10 @@ class Task(abc.ABC):
         """Return the places where feature-level regularizers may act ("features")."""
         raise self._not_offered("features")
 
+    def graph_of_node(self, inputs: Any) -> Tensor | None:
+        """Return which graph each node of the model's inputs belongs to, int64 [N] rising from 0; None for one graph."""
+        return None
+
     def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
         """Yield label-preserving random views of a batch, one after another, without end ("views").
 

@@ -37,6 +37,11 @@ class GraphTask(Task):
         points: Sequence[FeaturePoint] = self._asked(model, "feature_points")
         return points
 
+    def graph_of_node(self, inputs: Graph) -> Tensor | None:
+        """Return the graph of each node, where there are several graphs in one."""
+        found: Tensor | None = getattr(inputs, "batch", None)
+        return found
+
     def output_layers(self, model: nn.Module) -> Sequence[str]:
         """Return the names of the layers that make the logits."""
         names: Sequence[str] = self._asked(model, "output_layers")

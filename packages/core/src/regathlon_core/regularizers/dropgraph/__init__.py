@@ -1,0 +1,1 @@
+"""DropGraph: dropped features are replaced by distortions from a small graph network."""
