@@ -670,18 +670,54 @@ def test_tasks_with_missing_scores_are_left_out_by_name():
     apart = {"a": {"t1": 1.0}, "b": {"t2": 1.0}}
     assert average_ranks(apart).average == {}
     diagram = critical_difference_diagram(apart)
-    assert (diagram.cliques, diagram.difference, diagram.friedman.f_p) == ((), math.inf, 1.0)
+    assert (diagram.cliques, diagram.difference, diagram.friedman.permutation_p) == ((), math.inf, 1.0)
+
+
+def test_friedmans_permutation_p_equals_counting_all_orders():
+    matrix = coarse(rng(19), 4, 3)
+    ranks = scipy_stats.rankdata(-np.round(matrix, 9), axis=1)
+
+    def spread(rows):
+        return np.var(np.sum(rows, axis=0))
+
+    orders = itertools.product(*(itertools.permutations(row) for row in ranks))
+    hits = [spread(rows) > spread(ranks) - 1e-9 for rows in orders]
+    p = sum(hits) / len(hits)
+    assert 0.01 < p < 0.99
+    assert friedman(by_name(matrix), generator=rng(1)).permutation_p == pytest.approx(
+        p, abs=5 * math.sqrt(p * (1 - p) / 9_999) + 1e-4
+    )
 
 
 def test_friedman_where_all_tasks_agree_or_all_methods_tie():
-    agreed = friedman(by_name(np.tile([3.0, 2.0, 1.0], (4, 1))))
-    assert agreed.f == math.inf
-    orders = list(itertools.permutations(range(3)))
-    same = [all(o == tables[0] for o in tables) for tables in itertools.product(orders, repeat=4)]
-    assert agreed.f_p == pytest.approx(sum(same) / len(same))
+    agreed = friedman(by_name(np.tile([3.0, 2.0, 1.0], (3, 1))))
+    assert (agreed.f, agreed.f_p) == (math.inf, 0.0)
+    p = 1 / 6**2
+    assert agreed.permutation_p == pytest.approx(p, abs=5 * math.sqrt(p / 9_999) + 1e-4)
     tied = friedman(by_name(np.ones((4, 3))))
-    assert (tied.chi_square, tied.chi_square_p, tied.f_p) == (0.0, 1.0, 1.0)
-    assert friedman(by_name(np.ones((4, 1)))).f_p == friedman(by_name(np.eye(3)[:1])).f_p == 1.0
+    assert (tied.chi_square, tied.chi_square_p, tied.f_p, tied.permutation_p) == (0.0, 1.0, 1.0, 1.0)
+    one_method, one_task = friedman(by_name(np.ones((4, 1)))), friedman(by_name(np.eye(3)[:1]))
+    assert one_method.permutation_p == one_task.permutation_p == 1.0
+
+
+def test_two_methods_seven_to_one_are_no_claim():
+    """Nemenyi's normal approximation says p < 0.05; the sign test's exact 18 / 256 does not."""
+    matrix = np.tile([1.0, 0.0], (8, 1))
+    matrix[3] = [0.0, 1.0]
+    diagram = critical_difference_diagram(by_name(matrix))
+    worst, best = diagram.ranks.average["m1"], diagram.ranks.average["m0"]
+    assert worst - best >= diagram.difference
+    assert diagram.cliques == (("m0", "m1"),)
+
+
+@pytest.mark.parametrize(("tasks", "count"), [(8, 2), (4, 3)])
+def test_diagrams_without_a_difference_claim_one_at_most_as_often_as_alpha(tasks, count):
+    tables, alpha = 150, 0.05
+    wrong = 0
+    for matrix in rng(20).normal(size=(tables, tasks, count)):
+        diagram = critical_difference_diagram(by_name(matrix))
+        wrong += [len(group) for group in diagram.cliques] != [count]
+    assert wrong / tables <= alpha + 5 * math.sqrt(alpha * (1 - alpha) / tables)
 
 
 def test_critical_values_equal_those_of_demsar():
@@ -723,10 +759,10 @@ def test_cliques_equal_all_largest_sets_of_close_methods():
 
 def test_diagram_joins_all_methods_unless_friedman_rejects():
     quiet = critical_difference_diagram(by_name(rng(15).normal(size=(6, 4))))
-    assert quiet.friedman.f_p > 0.05
+    assert quiet.friedman.permutation_p > 0.05
     assert [sorted(group) for group in quiet.cliques] == [["m0", "m1", "m2", "m3"]]
     clear = critical_difference_diagram(by_name(rng(15).normal(size=(12, 4)) + np.array([0, 0, 9, 9.5])))
-    assert clear.friedman.f_p < 0.05
+    assert clear.friedman.permutation_p < 0.05
     assert sorted(map(sorted, clear.cliques)) == [["m0", "m1"], ["m2", "m3"]]
     assert clear.difference == critical_difference(4, 12)
     with pytest.raises(UserError, match="alpha must lie"):
