@@ -1,7 +1,17 @@
 """Sub-networks of models that nobody rewrote: narrower (``subnetwork``) or shallower (``subnetwork_depth``)."""
 
+from regathlon_core.subnetworks.depth import DepthSubNetwork, ResidualBlock, residual_blocks, subnetwork_depth
 from regathlon_core.subnetworks.plan import kept_channels
 from regathlon_core.subnetworks.rules import register_rule
 from regathlon_core.subnetworks.width import SubNetwork, subnetwork
 
-__all__ = ["SubNetwork", "kept_channels", "register_rule", "subnetwork"]
+__all__ = [
+    "DepthSubNetwork",
+    "ResidualBlock",
+    "SubNetwork",
+    "kept_channels",
+    "register_rule",
+    "residual_blocks",
+    "subnetwork",
+    "subnetwork_depth",
+]

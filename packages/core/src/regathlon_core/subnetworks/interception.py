@@ -89,6 +89,7 @@ class Interception(TorchFunctionMode):
         self._buffers = {id(tensor): name for name, tensor in model.named_buffers()}
         self._anonymous: dict[int, tuple[str, Tensor]] = {}
         self._uses: dict[str, int] = {}
+        self._drawn: dict[torch.Generator, Tensor] = {}
         self._from_learned = False  # whether an argument of the call that runs is a weight
         self._without_rule: list[tuple[str, list[Dim]]] = []
 
@@ -96,6 +97,9 @@ class Interception(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        generator = kwargs.get("generator")
+        if generator is not None and generator not in self._drawn:
+            self._drawn[generator] = generator.get_state()
         marks = [self.mark(tensor) for tensor in tensors_in((args, kwargs))]
         body = RULES.get(func)
         free = all(mark in (CONSTANT, LEARNED) for mark in marks)
@@ -296,6 +300,11 @@ class Interception(TorchFunctionMode):
         for message, dims in self._without_rule:
             if not all(leaf.whole for dim in dims for leaf in dim.leaves()):
                 raise UserError(message)
+
+    def give_back(self) -> None:
+        """Give back the numbers that the run drew from explicit generators."""
+        for generator, state in self._drawn.items():
+            generator.set_state(state)
 
     # ---- details -------------------------------------------------------------------------------------------
 

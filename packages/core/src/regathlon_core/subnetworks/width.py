@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from regathlon_core.errors import UserError, unknown
-from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
 from regathlon_core.subnetworks.interception import Interception
 from regathlon_core.subnetworks.plan import Divisor, Plan
+from regathlon_core.subnetworks.running import borrowed_buffers, random_state, replaced_forward, sub_role
 
 _plans: weakref.WeakKeyDictionary[nn.Module, dict[Any, Plan]] = weakref.WeakKeyDictionary()
 
@@ -109,19 +107,15 @@ def subnetwork(
     if isinstance(model.__dict__.get("forward"), _Forward):
         raise UserError(f"This {type(model).__name__} is inside a sub-network block already.")
     sub = SubNetwork()
-    role = PassRole.SUB if model.training and current_role() is PassRole.FULL else None
-    with run_as(model, role) if role else contextlib.nullcontext():
-        had = "forward" in model.__dict__
-        original = model.forward
-        layers = None if output_layers is None else tuple(output_layers)
-        model.forward = _Forward(model, original, width, layers, divisor, sub)
-        try:
-            yield sub
-        finally:
-            if had:
-                model.forward = original
-            else:
-                del model.__dict__["forward"]
+    layers = None if output_layers is None else tuple(output_layers)
+    forward = _Forward(model, model.forward, width, layers, divisor, sub)
+    with sub_role(model), replaced_forward(model, forward):
+        yield sub
+    if not forward.called:
+        raise UserError(
+            f"{type(model).__name__} was not called inside its sub-network block: call the model itself, its submodules "
+            "run at full width."
+        )
 
 
 class _Forward:
@@ -139,22 +133,20 @@ class _Forward:
         self.model, self.original = model, original
         self.width, self.divisor, self.output_layers = width, divisor, output_layers
         self.sub = sub
+        self.called = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.width == 1:
-            with _borrowed_buffers(self.model):
+        self.called = True
+        with borrowed_buffers(self.model):
+            if self.width == 1:
                 return self.original(*args, **kwargs)
-        plan = self._plan()
-        for _ in range(2):
-            with _random_state() as give_back, _borrowed_buffers(self.model):
+            plan = self._plan()
+            for _ in range(2):
                 try:
                     return self._run(plan, args, kwargs)
                 except Retrace:
-                    give_back()
-            with _random_state() as give_back, _borrowed_buffers(self.model):
+                    pass
                 self._trace(plan, args, kwargs)
-                give_back()
-        with _borrowed_buffers(self.model):
             try:
                 return self._run(plan, args, kwargs)
             except Retrace as mismatch:
@@ -170,14 +162,21 @@ class _Forward:
     def _run(self, plan: Plan, args: Any, kwargs: Any) -> Any:
         widths = plan.widths(self.width, self.divisor)
         run = Interception(self.model, plan, widths, self.output_layers)
-        with run:
-            out = self.original(*args, **kwargs)
-        run.finish(out)
+        give_back = random_state()
+        try:
+            with run:
+                out = self.original(*args, **kwargs)
+            run.finish(out)
+        except Retrace:
+            give_back()
+            run.give_back()
+            raise
         self.sub._widths, self.sub._used = widths, run.used
         return out
 
     def _trace(self, plan: Plan, args: Any, kwargs: Any) -> None:
         run = Interception(self.model, plan, None, self.output_layers)
+        give_back = random_state()
         try:
             with torch.no_grad(), run:
                 out = self.original(*args, **kwargs)
@@ -185,43 +184,6 @@ class _Forward:
         except BaseException:  # what was learned so far is not the whole truth
             plan.forget()
             raise
-
-
-@contextlib.contextmanager
-def _borrowed_buffers(model: nn.Module) -> Iterator[None]:
-    """Lend modules copies of their buffers, so that what they write is forgotten.
-
-    Norm layers keep theirs: the pass's role already sees to it that their statistics rest.
-    """
-    own = [
-        (module, name, buffer)
-        for module in model.modules()
-        if not isinstance(module, _NormBase)
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    copies = {id(buffer): buffer.clone() for _, _, buffer in own}
-    try:
-        for module, name, buffer in own:
-            module._buffers[name] = copies[id(buffer)]
-        yield
-    finally:
-        for module, name, buffer in own:
-            module._buffers[name] = buffer
-
-
-@contextlib.contextmanager
-def _random_state() -> Iterator[Callable[[], None]]:
-    """Yield a function that gives back the random numbers drawn since."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    cpu, cuda = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
-    python, legacy = random.getstate(), np.random.get_state()
-
-    def give_back() -> None:
-        torch.set_rng_state(cpu)
-        for device, state in zip(devices, cuda, strict=True):
-            torch.cuda.set_rng_state(state, device)
-        random.setstate(python)
-        np.random.set_state(legacy)
-
-    yield give_back
+        finally:
+            give_back()
+            run.give_back()
