@@ -355,16 +355,18 @@ def resumes_to_the_bit(case: Case) -> None:
     def run(events: Sequence[str]) -> dict[str, Any]:
         observer = _KillAt(events)
         with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "checkpoint.pt"
             for attempt in range(len(events) + 1):
-                # Other initial weights in every attempt: what a checkpoint forgets shows in the end.
-                model, regularizer = case.model(seed=attempt), case.regularizer()
+                # Other initial weights wherever there is a checkpoint: what it forgets shows in the end.
+                seed = attempt if checkpoint.exists() else 0
+                model, regularizer = case.model(seed=seed), case.regularizer()
                 with contextlib.suppress(_Killed):
                     result = fit(
                         model,
                         task,
                         regularizer,
                         recipe,
-                        checkpoint=Path(folder) / "checkpoint.pt",
+                        checkpoint=checkpoint,
                         checkpoint_seconds=0.0,
                         observer=observer,
                     )
@@ -619,18 +621,24 @@ def _places(case: Case) -> Iterator[_Place]:
     with torch.no_grad():
         case.task.loss(real.eval(), batch)
     for point in {(point.layout, len(shapes[point.module])): point for point in default}.values():
-        model, task = _OnePlace().train(), copy.copy(case.task)
-        only = FeaturePoint("place", channels=point.channels, layout=point.layout)
-        task.features = lambda model, only=only: [only]  # type: ignore[method-assign, misc]
-        regularizer = build_regularizer([_anywhere(part) for part in case.parts])
-        with global_stream(0, "attach"):
-            regularizer.attach(model, task)
-        regularizer.train()
-        generator = stream(0, "place")
-        regularizer.transform(model, batch, task, generator)
-        regularizer.after_step(1.0)
-        yield _Place(_odd_shapes(point, len(shapes[point.module])), model)
-        regularizer.detach()
+        for graphs in (1, 3) if point.layout == "nodes" else (1,):
+            model, task = _OnePlace().train(), copy.copy(case.task)
+            only = FeaturePoint("place", channels=point.channels, layout=point.layout)
+            task.features = lambda model, only=only: [only]  # type: ignore[method-assign, misc]
+            task.graph_of_node = lambda x, graphs=graphs: _graphs(len(x), graphs)  # type: ignore[method-assign, misc]
+            regularizer = build_regularizer([_anywhere(part) for part in case.parts])
+            with global_stream(0, "attach"):
+                regularizer.attach(model, task)
+            regularizer.train()
+            regularizer.transform(model, batch, task, stream(0, "place"))
+            regularizer.after_step(1.0)
+            yield _Place(_odd_shapes(point, len(shapes[point.module])), model)
+            regularizer.detach()
+
+
+def _graphs(nodes: int, graphs: int) -> Tensor | None:
+    """Return which graph each of some nodes belongs to; None for one graph."""
+    return torch.arange(nodes) * graphs // max(nodes, graphs) if graphs > 1 else None
 
 
 def _anywhere(settings: Any) -> Any:
