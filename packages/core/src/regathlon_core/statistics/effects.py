@@ -146,13 +146,13 @@ def seeds_needed(
 
 
 def _seeds_by_power(effect: float, power: float, level: float) -> int:
-    from scipy.special import ndtri, stdtrit
-    from scipy.stats import nct
+    from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+    from scipy.stats import nct  # type: ignore[import-untyped]
 
     def enough(n: int) -> bool:
         return bool(nct.sf(stdtrit(n - 1, 1 - level / 2), n - 1, effect * math.sqrt(n)) >= power)
 
-    normal = math.ceil(((ndtri(1 - level / 2) + ndtri(power)) / effect) ** 2)
+    normal = math.ceil(float((ndtri(1 - level / 2) + ndtri(power)) / effect) ** 2)
     if normal > 10_000:  # t is normal by then, and its noncentral form loses digits
         return normal
     n = max(2, normal)

@@ -90,7 +90,7 @@ def paired_test(
     if method == "t":
         deviation = float(d.std(ddof=1)) if n > 1 else 0.0
         if deviation > rounding:
-            from scipy.special import stdtr
+            from scipy.special import stdtr  # type: ignore[import-untyped]
 
             t = mean * math.sqrt(n) / deviation
             return PairedTest(method, n, mean, t, float(2 * stdtr(n - 1, -abs(t))), exact=False)

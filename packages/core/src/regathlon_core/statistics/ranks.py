@@ -132,7 +132,7 @@ def friedman(
         >>> round(result.chi_square, 3), round(result.f, 3)
         (0.667, 0.25)
     """
-    from scipy.special import chdtrc, fdtrc
+    from scipy.special import chdtrc, fdtrc  # type: ignore[import-untyped]
 
     _, _, matrix = _rank_matrix(table, lower_is_better)
     n, k = matrix.shape
@@ -187,7 +187,7 @@ def critical_difference(k: int, n: int, alpha: float = 0.05) -> float:
             f"2 methods and 1 task are the least."
         )
     fraction("alpha", alpha)
-    from scipy.stats import studentized_range
+    from scipy.stats import studentized_range  # type: ignore[import-untyped]
 
     q = float(studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
     return q * math.sqrt(k * (k + 1) / (6 * n))

@@ -115,12 +115,12 @@ def confidence_interval(
     if x.size < 2 or x.std() <= noise(x):
         return Interval(math.nan, math.nan, level, method)
     if method == "t":
-        from scipy.special import stdtrit
+        from scipy.special import stdtrit  # type: ignore[import-untyped]
 
         half = stdtrit(x.size - 1, (1 + level) / 2) * x.std(ddof=1) / math.sqrt(x.size)
         low, high = x.mean() - half, x.mean() + half
     else:
-        from scipy.stats import bootstrap
+        from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
         low, high = bootstrap(
             (x,),
