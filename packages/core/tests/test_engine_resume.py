@@ -66,7 +66,7 @@ def regularizer() -> Regularizer[Any]:
 def train(
     task: Any, recipe: Recipe, path: Path | None, watcher: Watcher, seed: int = 0, **options: Any
 ) -> Any:
-    """Train, resuming after each death with new objects; return weights, optimizer-visible history and cost."""
+    """Train, resuming after each death with new objects; return weights, history and cost."""
     for attempt in range(20):
         # Once there is a checkpoint, the initial weights do not matter.
         model = task.model(seed=attempt if path is not None and path.exists() else 0)

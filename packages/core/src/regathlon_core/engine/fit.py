@@ -320,10 +320,11 @@ class _Training:
 
     def _check_finite(self, loss: Tensor) -> None:
         # On CUDA reading a value waits for the device, so only every few steps; a sum with NaN stays NaN.
+        loss = loss.detach()
         if self.device.type == "cuda":
             if self.step % _CUDA_CHECK_EVERY:
                 return
-            loss = self.loss_sum + loss.detach()
+            loss = self.loss_sum + loss
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"The loss became {float(loss)} at step {self.step + 1} of {self.total_steps} "
