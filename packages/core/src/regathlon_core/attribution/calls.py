@@ -23,6 +23,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from regathlon_core.attribution.layers import (
     conv_map,
     conv_transpose_map,
 )
-from regathlon_core.attribution.record import Backward, Call, Handler, Value
+from regathlon_core.attribution.record import Backward, Call, Handler, Runner, Value
 from regathlon_core.attribution.rules import stabilised
 
 _DENSE = DenseMap()
@@ -193,6 +194,33 @@ def _moves(call: Call, *, reads: bool = False, keeps_sign: bool = True) -> Backw
     return backward
 
 
+def _run_max_pool(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Tensor | None]:
+    """Ask for the indices too, which pooling finds anyway, so that it need not be done again."""
+    if isinstance(function, FunctionType) and kwargs.get("return_indices") is False:
+        result, indices = function(*args, **{**kwargs, "return_indices": True})
+        return result, indices
+    return function(*args, **kwargs), None
+
+
+def _max_pool(call: Call) -> Backward | None:
+    indices: Tensor | None = call.details
+    if indices is None:
+        return _moves(call, reads=True)
+    _inherit(call, keeps_sign=True)
+    (value,) = call.values.values()
+    space = int(call.name[len("max_pool")])
+
+    def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
+        r = _only(rs)
+        out = r.new_zeros(value.shape)
+        out.flatten(-space).scatter_add_(-1, indices.flatten(-space), r.flatten(-space))
+        return [(value, out)]
+
+    return backward
+
+
 def _adds(call: Call, *, keeps_sign: bool = True) -> Backward | None:
     """Divide relevance in proportion to summands: R_i = x_i Σ_j w_ij R_j / z_j for z = w x."""
     _inherit(call, keeps_sign=keeps_sign)
@@ -218,7 +246,7 @@ def _proportional(call: Call, shares: Mapping[Value, float]) -> Backward:
 
 
 def _scatter_reduce(call: Call) -> Backward | None:
-    if call.argument(3, "reduce") in ("sum", "mean", "add"):
+    if call.argument(4, "reduce") in ("sum", "mean", "add"):
         return _adds(call)
     return _moves(call, reads=True)
 
@@ -474,6 +502,8 @@ def _batch_norm(call: Call) -> Backward | None:
     return backward
 
 
+_MAX_POOLS = ("max_pool1d", "max_pool2d", "max_pool3d")
+
 # ---- the table ---------------------------------------------------------------------------------------------
 
 
@@ -520,7 +550,7 @@ def _table() -> dict[str, Handler]:
     group("pad constant_pad_nd", _pad)
     group(
         "max min amax amin maximum minimum fmax fmin topk sort kthvalue median nanmedian mode aminmax "
-        "logsumexp max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices "
+        "logsumexp max_pool1d_with_indices max_pool2d_with_indices "
         "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "fractional_max_pool2d fractional_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices cummax cummin segment_reduce",
@@ -535,6 +565,7 @@ def _table() -> dict[str, Handler]:
     )
     group("upsample_bicubic2d upsample_bicubic2d_aa", _adds, keeps_sign=False)
     group("grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample)
+    group(" ".join(_MAX_POOLS), _max_pool)
     group("scatter_reduce", _scatter_reduce)
     group("zero fill", _fill)
     group("copy", _copy)
@@ -572,6 +603,9 @@ def _grid_sample(call: Call) -> Backward | None:
 
 HANDLERS: Mapping[str, Handler] = _table()
 """Name of a call to how relevance flows through it."""
+
+RUNNERS: Mapping[str, Runner] = {name: _run_max_pool for name in _MAX_POOLS}
+"""Name of a call to how it is made, where that is not as it was written."""
 
 READS_SELF = frozenset(
     {"add", "scatter_add", "index_add", "scatter_reduce", "clamp_min", "maximum", "minimum"}

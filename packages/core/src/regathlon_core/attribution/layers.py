@@ -233,6 +233,15 @@ class Layer:
         """Return the weight with the batch-norm in it."""
         return self.weight if self.scale is None else self.map.scaled(self.weight, self.scale)
 
+    def weight_part(self, *, positive: bool, leak: float = 0.0) -> Tensor:
+        """Return one sign's entries of the merged weight; others with their sign turned, times ``leak``."""
+        weight = self.merged_weight()
+        if weight is self.weight:
+            weight = weight.clone()
+        if positive:
+            return F.leaky_relu_(weight, -leak)
+        return F.leaky_relu_(weight.neg_(), -leak).neg_()
+
     def merged_bias(self) -> Tensor | None:
         """Return the bias with the batch-norm in it, [C_out]."""
         if self.scale is None:

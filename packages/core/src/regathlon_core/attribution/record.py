@@ -122,6 +122,15 @@ class Call:
 Handler = Callable[[Call], Backward | None]
 """Looks at a call that has just been made and says how relevance flows back through it."""
 
+Runner = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], tuple[Any, Any]]
+"""Makes a call in a way that also tells what the way back needs: its result, and ``Call.details``."""
+
+_SHAPED_LIKE = ("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
+_CONSTANTS = frozenset(
+    ("detach", *_SHAPED_LIKE, "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor")
+)
+"""Calls whose results depend on no more than the shape of what they are given, or that say so."""
+
 _RENAMED = {
     "truediv": "div",
     "true_divide": "div",
@@ -145,6 +154,7 @@ class Record(TorchFunctionMode):
         model: The model, for the names of its layers.
         composite: Rules of its layers.
         handlers: What to do for each name of a call.
+        runners: How to make calls that can tell more than their result; others are made as they are.
         reads_self: Names of calls whose handlers need the values that an in-place call overwrites.
     """
 
@@ -153,6 +163,7 @@ class Record(TorchFunctionMode):
         model: nn.Module,
         composite: Composite,
         handlers: Mapping[str, Handler],
+        runners: Mapping[str, Runner],
         reads_self: frozenset[str],
     ) -> None:
         super().__init__()
@@ -160,6 +171,7 @@ class Record(TorchFunctionMode):
         self.calls: list[Call] = []
         self.source: Value | None = None
         self._handlers = handlers
+        self._runners = runners
         self._reads_self = reads_self
         self._names = {id(module): name for name, module in model.named_modules()}
         self._values: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
@@ -240,16 +252,19 @@ class Record(TorchFunctionMode):
             raise UserError(
                 f"{self.where() or 'The model'} calls {name}(out=...), which relevance cannot follow."
             )
-        result = func(*args, **kwargs)
+        runner = self._runners.get(name)
+        result, details = runner(func, args, kwargs) if runner else (func(*args, **kwargs), None)
         outputs = [t for t in _tensors(result) if t.is_floating_point()]
         if not outputs:
             return result
         values = self._inputs(args, kwargs)
-        if not values or name == "detach":
+        if not values or name in _CONSTANTS:
             return result
         if len(outputs) == 1 and id(outputs[0]) in values:  # returned its argument: dropout in evaluation
             return result
-        self._add(Call(name, func, args, kwargs, self, values), result, outputs)
+        call = Call(name, func, args, kwargs, self, values)
+        call.details = details
+        self._add(call, result, outputs)
         return result
 
     def _run_in_place(

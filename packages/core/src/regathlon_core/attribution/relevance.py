@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from regathlon_core.attribution.calls import HANDLERS, READS_SELF
+from regathlon_core.attribution.calls import HANDLERS, READS_SELF, RUNNERS
 from regathlon_core.attribution.composites import Composite, find_composite
 from regathlon_core.attribution.record import Record, Value
 from regathlon_core.attribution.targets import class_weights, explained_tensor, logits_of, unwrapped
@@ -94,7 +94,7 @@ def lrp(
         torch.random.fork_rng(devices=devices),
         run_as(model, PassRole.ATTRIBUTION),
     ):
-        record = Record(model, rules, HANDLERS, READS_SELF)
+        record = Record(model, rules, HANDLERS, RUNNERS, READS_SELF)
         record.watch(explained)
         with record:
             outputs = model(inputs) if forward is None else forward(model, inputs)

@@ -94,11 +94,14 @@ class Epsilon(Rule):
 class ZPlus(Rule):
     """R_i = Σ_j c⁺_ij / Σ_i c⁺_ij R_j: only positive contributions count.
 
+    An output without any positive contribution divides its relevance by the size of its negative ones: all
+    negative contributions count as positive ones of δ times their size, with δ the type's rounding error.
     Inputs may have either sign: c⁺ = a⁺w⁺ + a⁻w⁻. Inputs that are known to be non-negative (behind a ReLU)
     cost one convolution each way, others two.
 
     Args:
-        epsilon: Stabiliser, as in ``Epsilon``.
+        epsilon: A stabiliser as in ``Epsilon``, and δ = 0, as others have it: outputs without positive
+            contributions then lose their relevance. None for neither; positive sums need no stabiliser.
         bias: Whether a positive bias takes its share of the denominator.
     """
 
@@ -110,7 +113,10 @@ class ZPlus(Rule):
         offset = layer.merged_bias() if self.bias else None
         if offset is not None:
             offset = offset.clamp(min=0)
-        return _shared(layer, r, _contributions(layer, positive=True), self.epsilon, offset)
+        if self.epsilon is not None:
+            return _shared(layer, r, self.epsilon, positive=True, offset=offset)
+        number = torch.finfo(r.dtype)
+        return _shared(layer, r, number.tiny**0.5, positive=True, offset=offset, leak=number.eps)
 
 
 @dataclass(frozen=True)
@@ -141,9 +147,9 @@ class AlphaBeta(Rule):
 
     def relevance(self, layer: Layer, r: Tensor) -> Tensor:
         """See ``Rule``."""
-        out = _shared(layer, r, _contributions(layer, positive=True), self.epsilon).mul_(self.alpha)
+        out = _shared(layer, r, self.epsilon, positive=True).mul_(self.alpha)
         if self.beta:
-            negative = _shared(layer, r, _contributions(layer, positive=False), self.epsilon)
+            negative = _shared(layer, r, self.epsilon, positive=False)
             out.sub_(negative, alpha=self.beta)
         return out
 
@@ -220,31 +226,33 @@ class WSquare(Rule):
         return layer.adjoint(shares, weight)
 
 
-def _contributions(layer: Layer, *, positive: bool) -> Iterable[tuple[Tensor, Tensor]]:
+def _contributions(layer: Layer, *, positive: bool, leak: float = 0.0) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield (input part, weight part) whose products are the contributions of one sign."""
-    weight = layer.merged_weight()
-    same, other = weight.clamp(min=0), weight.clamp(max=0)
-    if not positive:
-        same, other = other, same
     if layer.nonnegative:
-        yield layer.input, same
+        yield layer.input, layer.weight_part(positive=positive, leak=leak)
     else:
-        yield layer.input.clamp(min=0), same
-        yield layer.input.clamp(max=0), other
+        yield layer.input.clamp(min=0), layer.weight_part(positive=positive, leak=leak)
+        yield layer.input.clamp(max=0), layer.weight_part(positive=not positive, leak=leak)
 
 
 def _shared(
     layer: Layer,
     r: Tensor,
-    parts: Iterable[tuple[Tensor, Tensor]],
     epsilon: float | None,
+    *,
+    positive: bool,
     offset: Tensor | None = None,
+    leak: float = 0.0,
 ) -> Tensor:
-    """Divide relevance in proportion to contributions that all have one sign."""
-    parts = list(parts)
-    z = sum((layer.apply(x, w) for x, w in parts[1:]), start=layer.apply(*parts[0]))
+    """Divide relevance in proportion to the contributions of one sign."""
+    parts = list(_contributions(layer, positive=positive, leak=leak))
+    z = layer.apply(*parts[0])
+    for x, w in parts[1:]:
+        z.add_(layer.apply(x, w))
     if offset is not None:
-        z = z + layer.along_channels(offset, z)
-    shares = r / stabilised(z, epsilon)
-    out = [layer.adjoint(shares, w).mul_(x) for x, w in parts]
-    return out[0] if len(out) == 1 else torch.stack(out).sum(0)
+        z.add_(layer.along_channels(offset, z))
+    shares = r / stabilised(z, epsilon, nonnegative=positive)
+    out = layer.adjoint(shares, parts[0][1]).mul_(parts[0][0])
+    for x, w in parts[1:]:
+        out.addcmul_(layer.adjoint(shares, w), x)
+    return out
