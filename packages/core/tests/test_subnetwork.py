@@ -39,7 +39,9 @@ def net(seed: int = 0) -> Net:
 
 
 def batch(*shape: int) -> Tensor:
-    return torch.randn(*(shape or (5, 3, 8, 8)), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return torch.randn(
+        *(shape or (5, 3, 8, 8)), generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -71,7 +73,11 @@ def test_kept_channels_are_monotone_and_in_range(divisor: float) -> None:
 
 def test_divisors_apply_per_layer_and_to_whole_groups() -> None:
     model = nn.Sequential(
-        nn.Conv2d(3, 60, 1), nn.Conv2d(60, 60, 1, groups=15), nn.GroupNorm(15, 60), nn.Conv2d(60, 30, 1), nn.Conv2d(30, 5, 1)
+        nn.Conv2d(3, 60, 1),
+        nn.Conv2d(60, 60, 1, groups=15),
+        nn.GroupNorm(15, 60),
+        nn.Conv2d(60, 30, 1),
+        nn.Conv2d(30, 5, 1),
     )
     with subnetwork(model, 0.7, divisor=8) as sub:
         model(torch.randn(2, 3, 4, 4))
@@ -103,7 +109,9 @@ def test_a_tiny_width_leaves_one_channel_or_group() -> None:
     assert sub.kept("1.weight") == (0, 1)
     expected = F.conv2d(x, model[0].weight[:2], model[0].bias[:2])
     expected = F.conv2d(expected, model[1].weight[:2], model[1].bias[:2])
-    torch.testing.assert_close(out, F.conv2d(expected, model[2].weight[:, :2], model[2].bias), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        out, F.conv2d(expected, model[2].weight[:, :2], model[2].bias), rtol=1e-12, atol=1e-12
+    )
 
 
 # ---- passes ------------------------------------------------------------------------------------------------
@@ -155,12 +163,24 @@ def test_evaluation_uses_the_running_statistics_of_the_kept_channels() -> None:
         out = model(x)
         assert not model.bn.training
     y = F.conv2d(x, model.stem.weight[:4], padding=1)
-    y = F.relu(F.batch_norm(y, *(t[:4] for t in (model.bn.running_mean, model.bn.running_var)), *(
-        t[:4] for t in (model.bn.weight, model.bn.bias))))
-    z = F.batch_norm(F.conv2d(y, model.one.weight[:4, :4], padding=1), model.bn1.running_mean[:4],
-                     model.bn1.running_var[:4], model.bn1.weight[:4], model.bn1.bias[:4])
+    y = F.relu(
+        F.batch_norm(
+            y,
+            *(t[:4] for t in (model.bn.running_mean, model.bn.running_var)),
+            *(t[:4] for t in (model.bn.weight, model.bn.bias)),
+        )
+    )
+    z = F.batch_norm(
+        F.conv2d(y, model.one.weight[:4, :4], padding=1),
+        model.bn1.running_mean[:4],
+        model.bn1.running_var[:4],
+        model.bn1.weight[:4],
+        model.bn1.bias[:4],
+    )
     y = F.conv2d(F.relu(y + z), model.two.weight[:6, :4], stride=2)
-    y = F.batch_norm(y, model.bn2.running_mean[:6], model.bn2.running_var[:6], model.bn2.weight[:6], model.bn2.bias[:6])
+    y = F.batch_norm(
+        y, model.bn2.running_mean[:6], model.bn2.running_var[:6], model.bn2.weight[:6], model.bn2.bias[:6]
+    )
     expected = F.linear(F.relu(y).mean((2, 3)), model.fc.weight[:, :6], model.fc.bias)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     assert same(buffers(model), before)
@@ -192,7 +212,9 @@ def test_everything_is_restored_after_an_exception() -> None:
         with pytest.raises(RuntimeError, match="inside"), subnetwork(model, width):
             model(x)
     handle.remove()
-    assert flags == [(module.training, getattr(module, "track_running_stats", None)) for module in model.modules()]
+    assert flags == [
+        (module.training, getattr(module, "track_running_stats", None)) for module in model.modules()
+    ]
     assert same(buffers(model), before)
     assert set(vars(model)) == expected
     assert torch.overrides._get_current_function_mode_stack() == []
@@ -298,15 +320,25 @@ def test_a_loss_inside_the_model_needs_its_output_layers_named() -> None:
 
 def test_names_that_are_wrong() -> None:
     model = net()
-    with pytest.raises(UserError, match=r"no layer 'fcc'\. Did you mean 'fc'"), subnetwork(model, 0.5, output_layers=["fcc"]):
+    with (
+        pytest.raises(UserError, match=r"no layer 'fcc'\. Did you mean 'fc'"),
+        subnetwork(model, 0.5, output_layers=["fcc"]),
+    ):
         pass
-    with pytest.raises(UserError, match="'drop' holds no layer that ran"), subnetwork(model, 0.5, output_layers=["drop"]):
+    with (
+        pytest.raises(UserError, match="'drop' holds no layer that ran"),
+        subnetwork(model, 0.5, output_layers=["drop"]),
+    ):
         model(batch())
 
 
 def test_blocks_that_do_nothing_or_too_much_are_errors() -> None:
     model, x = net(), batch()
-    with pytest.raises(UserError, match="inside a sub-network block already"), subnetwork(model, 0.5), subnetwork(model, 0.9):
+    with (
+        pytest.raises(UserError, match="inside a sub-network block already"),
+        subnetwork(model, 0.5),
+        subnetwork(model, 0.9),
+    ):
         model(x)
     with pytest.raises(UserError, match="was not called"), subnetwork(model, 0.5):
         model.stem(x)
@@ -374,7 +406,9 @@ def test_rules_can_be_registered() -> None:
 
     def expected(model: Odd, body: Any) -> Tensor:
         lin = model.block["lin"]
-        return F.linear(body(F.linear(x, lin.weight[:4], lin.bias[:4])), model.out.weight[:, :4], model.out.bias)
+        return F.linear(
+            body(F.linear(x, lin.weight[:4], lin.bias[:4])), model.out.weight[:, :4], model.out.bias
+        )
 
     for rule, body in [
         ("elementwise", torch.cos),
@@ -404,7 +438,9 @@ def test_functional_call_slices_the_tensors_it_is_given() -> None:
     with subnetwork(other, 0.5):
         expected = other(x)
     state = {**dict(other.named_parameters()), **dict(other.named_buffers())}
-    leaves = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in state.items()}
+    leaves = {
+        name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in state.items()
+    }
     with subnetwork(model, 0.5):
         out = torch.func.functional_call(model, leaves, (x,))
     assert torch.equal(out, expected)
@@ -427,7 +463,12 @@ def test_a_model_that_takes_another_path_is_traced_again() -> None:
     class Switch(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.aux, self.out = nn.Linear(3, 8), nn.Linear(3, 8), nn.Linear(8, 5), nn.Linear(8, 2)
+            self.a, self.b, self.aux, self.out = (
+                nn.Linear(3, 8),
+                nn.Linear(3, 8),
+                nn.Linear(8, 5),
+                nn.Linear(8, 2),
+            )
 
         def forward(self, x: Tensor, both: bool) -> tuple[Tensor, ...]:
             y = self.a(x)
@@ -472,7 +513,9 @@ def test_feature_regularizers_act_inside_sub_networks() -> None:
     noise.detach()
     mask = torch.rand(5, 8, 8, 8, generator=torch.Generator().manual_seed(5), dtype=x.dtype) < 0.7
     scale = mask.numel() / mask.sum()
-    handle = model.bn1.register_forward_hook(lambda module, inputs, out: out * mask[:, : out.shape[1]] * scale)
+    handle = model.bn1.register_forward_hook(
+        lambda module, inputs, out: out * mask[:, : out.shape[1]] * scale
+    )
     small = Net(4, 6).double()
     state = {
         name: model.state_dict()[name][tuple(slice(size) for size in target.shape)]

@@ -20,7 +20,9 @@ class Block(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
         self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
-        self.down = nn.Sequential(nn.Conv2d(i, o, 1, stride), nn.BatchNorm2d(o)) if (i, stride) != (o, 1) else None
+        self.down = (
+            nn.Sequential(nn.Conv2d(i, o, 1, stride), nn.BatchNorm2d(o)) if (i, stride) != (o, 1) else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x.clone()
@@ -36,7 +38,9 @@ class PreBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        self.branch = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)
@@ -143,7 +147,10 @@ def test_a_pass_draws_the_same_whether_or_not_it_is_the_first() -> None:
 def test_everything_is_restored_after_an_exception() -> None:
     model, x = net(), images()
     attributes = [set(vars(module)) for module in model.modules()]
-    with pytest.raises(RuntimeError, match="shape|size|channels"), subnetwork_depth(model, {"layer1.0": False}):
+    with (
+        pytest.raises(RuntimeError, match="shape|size|channels"),
+        subnetwork_depth(model, {"layer1.0": False}),
+    ):
         model(x)
         model(x[:, :2])
     assert attributes == [set(vars(module)) for module in model.modules()]
@@ -152,11 +159,17 @@ def test_everything_is_restored_after_an_exception() -> None:
 
 def test_bad_input_is_an_error() -> None:
     model = net()
-    with pytest.raises(UserError, match=r"no residual block 'layer1.3'\. Did you mean"), subnetwork_depth(model, {"layer1.3": True}):
+    with (
+        pytest.raises(UserError, match=r"no residual block 'layer1.3'\. Did you mean"),
+        subnetwork_depth(model, {"layer1.3": True}),
+    ):
         model(images())
     with pytest.raises(UserError, match="generator"), subnetwork_depth(model, 0.8):
         pass
-    with pytest.raises(UserError, match=r"\[0, 1\]"), subnetwork_depth(model, 1.5, generator=torch.Generator()):
+    with (
+        pytest.raises(UserError, match=r"\[0, 1\]"),
+        subnetwork_depth(model, 1.5, generator=torch.Generator()),
+    ):
         pass
     plain = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     with pytest.raises(UserError, match="Sequential has no residual blocks"):

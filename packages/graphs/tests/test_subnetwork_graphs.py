@@ -44,7 +44,9 @@ class Pooled(nn.Module):
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
         self.one, self.norm = geometric.SAGEConv(5, hidden), geometric.BatchNorm(hidden)
-        self.two = geometric.GINConv(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden)))
+        self.two = geometric.GINConv(
+            nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        )
         self.fc = nn.Linear(3 * hidden, 3)
 
     def forward(self, x: Tensor, edges: Tensor, graph: Tensor) -> Tensor:
