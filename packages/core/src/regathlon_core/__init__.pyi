@@ -17,6 +17,8 @@ from .regularizers.dropout.regularizer import Dropout
 from .regularizers.dropout.settings import DropoutSettings
 from .regularizers.gradaug.regularizer import GradAug, RandRot, RandScale, RandWidth
 from .regularizers.gradaug.settings import GradAugSettings, RandRotSettings, RandScaleSettings, RandWidthSettings
+from .regularizers.gsnr.regularizer import GSNRDrop
+from .regularizers.gsnr.settings import GSNRDropSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
 from .regularizers.label_smoothing.settings import LabelSmoothingSettings
 from .regularizers.mixup.regularizer import Mixup
@@ -50,6 +52,8 @@ __all__ = [
     "FeaturePoint",
     "FeatureRegularizer",
     "FitResult",
+    "GSNRDrop",
+    "GSNRDropSettings",
     "GradAug",
     "GradAugSettings",
     "Interrupted",

@@ -25,12 +25,14 @@ class FeaturePoint:
         layout: ``"channels_first"`` [B, C, *spatial]; ``"channels_last"`` [B, N, C] (tokens);
             ``"nodes"`` [N, C], the nodes of one graph or of a batch of graphs.
         default: Whether a regularizer acts here unless its settings name places.
+        aligned: Whether a position means the same in every sample, as a pixel does; not so for points and nodes.
     """
 
     module: str
     channels: int
     layout: Layout = "channels_first"
     default: bool = True
+    aligned: bool = True
 
 
 def select_points(points: Sequence[FeaturePoint], where: Sequence[str]) -> list[FeaturePoint]:

@@ -8,6 +8,7 @@ from regathlon_core.regularizers.cutmix.functional import cutmix
 from regathlon_core.regularizers.cutout.functional import cutout
 from regathlon_core.regularizers.dropblock.functional import drop_block
 from regathlon_core.regularizers.dropout.functional import dropout
+from regathlon_core.regularizers.gsnr.functional import gsnr_drop_block
 from regathlon_core.regularizers.label_smoothing.functional import label_smoothing
 from regathlon_core.regularizers.mixup.functional import mixup
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
@@ -18,6 +19,7 @@ __all__ = [
     "cutout",
     "drop_block",
     "dropout",
+    "gsnr_drop_block",
     "label_smoothing",
     "mixup",
     "random_erasing",

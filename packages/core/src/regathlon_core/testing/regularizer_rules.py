@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import io
 import json
 import random
@@ -608,7 +609,7 @@ class _OnePlace(nn.Module):
 
 def _places(case: Case) -> Iterator[_Place]:
     """Yield a place of every layout and number of dimensions that the task has, for feature regularizers."""
-    if not all(isinstance(part, FeatureRegularizer) for part in _parts(case.regularizer())):
+    if not all(isinstance(part, FeatureRegularizer) and not part.probes for part in _parts(case.regularizer())):
         return
     real = case.model()
     default = [point for point in case.task.features(real) if point.default]
@@ -626,14 +627,23 @@ def _places(case: Case) -> Iterator[_Place]:
             only = FeaturePoint("place", channels=point.channels, layout=point.layout)
             task.features = lambda model, only=only: [only]  # type: ignore[method-assign, misc]
             task.graph_of_node = lambda x, graphs=graphs: _graphs(len(x), graphs)  # type: ignore[method-assign, misc]
+            task.criterion = lambda outputs, batch: outputs.float().square().mean()  # type: ignore[method-assign]
             regularizer = build_regularizer([_anywhere(part) for part in case.parts])
             with global_stream(0, "attach"):
                 regularizer.attach(model, task)
             regularizer.train()
-            regularizer.transform(model, batch, task, stream(0, "place"))
             regularizer.after_step(1.0)
-            yield _Place(_odd_shapes(point, len(shapes[point.module])), model)
+            run = functools.partial(_step_at_a_place, model, regularizer, task)
+            yield _Place(_odd_shapes(point, len(shapes[point.module])), run)
             regularizer.detach()
+
+
+def _step_at_a_place(model: nn.Module, regularizer: Regularizer[Any], task: Task, x: Tensor) -> Tensor:
+    """Return what becomes of features in a step on a batch that is nothing but they."""
+    batch = Batch(x.detach(), torch.zeros(len(x), dtype=torch.int64))
+    regularizer.transform(model, batch, task, stream(0, "place"))
+    out: Tensor = model(x)
+    return out
 
 
 def _graphs(nodes: int, graphs: int) -> Tensor | None:

@@ -75,7 +75,9 @@ class PointNet(nn.Module):
         """Return the outputs of the shared layers [B, C, N]; regularizers act on the last two by default."""
         channels = [layer[0].out_channels for layer in self.layers]  # type: ignore[index]
         deep = len(channels) - 2
-        return [FeaturePoint(f"layers.{i}", channels=c, default=i >= deep) for i, c in enumerate(channels)]
+        return [
+            FeaturePoint(f"layers.{i}", channels=c, default=i >= deep, aligned=False) for i, c in enumerate(channels)
+        ]
 
     def output_layers(self) -> Sequence[str]:
         """Return the layer whose output is the logits."""

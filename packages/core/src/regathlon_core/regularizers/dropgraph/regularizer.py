@@ -51,7 +51,8 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
 
     As a layer of one's own it needs the number of channels: ``layer.prepare([FeaturePoint("", channels=64)])``.
 
-    Source: DropGraph, arXiv:2106.01805 (v2), Algorithm 1, Eqs. 2-6. No code was published.
+    Source: Xiang et al.: Partial Graph Reasoning for Neural Network Regularization, arXiv:2106.01805 (v2), Algorithm 1,
+    Eqs. 2-6. No code was published.
 
     Choices where the paper is silent: (1) the softmax's temperature is the number of channels; (2) exactly
     round(alpha·positions) vertices instead of Bernoulli(alpha); (3) the shapes of schedules f2 to f5.

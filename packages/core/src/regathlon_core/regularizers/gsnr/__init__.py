@@ -1,0 +1,1 @@
+"""GSNR-guided dropout: drops the features whose gradients have the highest signal-to-noise ratio."""
