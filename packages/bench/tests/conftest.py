@@ -17,7 +17,6 @@ toy/shifted = toyplug.settings:ShiftedSettings
 toy/downloaded = toyplug.settings:DownloadedSettings
 toy/broken = toyplug.nowhere:BrokenSettings
 [regathlon.regularizers]
-none = regathlon_core.regularizers.none.settings:NoRegularizerSettings
 noise = toyplug.settings:NoiseSettings
 slow = toyplug.settings:SlowSettings
 mix = toyplug.settings:MixSettings

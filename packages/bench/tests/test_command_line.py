@@ -28,15 +28,16 @@ def run(capsys):
 def imported_by(*arguments: str) -> tuple[set[str], float]:
     """Return the modules that a command imports in a fresh process, and the seconds it took."""
     code = (
-        "import sys\nfrom regathlon.cli import main\n"
+        "import json, sys\nfrom regathlon.cli import main\n"
         f"code = main({list(arguments)!r})\n"
-        "print(code, *sorted(sys.modules), file=sys.stderr)"
+        "print(json.dumps([code, *sorted(sys.modules)]), file=sys.stderr)"
     )
     started = time.perf_counter()
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     seconds = time.perf_counter() - started
-    code, *modules = said.splitlines()[-1].split()
-    assert code == "0", said
+    assert said.splitlines(), repr(said)
+    code, *modules = json.loads(said.splitlines()[-1])
+    assert code == 0, said
     return set(modules), seconds
 
 

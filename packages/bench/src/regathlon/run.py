@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from regathlon_core.errors import UserError
 
 LAZY_IMPORTS = ("torch._dynamo",)
 """What torch imports on first use of an optimizer; the fork server does it once instead of every trial."""
+
+
+ONE_KEYSTROKE = 0.3
+"""Seconds within which a second signal is the same Ctrl-C, passed on by a launcher such as ``uv run``."""
 
 
 class StoppedNow(BaseException):
@@ -174,11 +179,15 @@ def modules(trials: Sequence[Trial]) -> list[str]:
 def _stop_signals() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C (or SIGTERM, SIGHUP) into an event, and a second one into ``StoppedNow``."""
     stop = threading.Event()
+    first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal first
+        if not stop.is_set():
+            first = time.monotonic()
+            stop.set()
+        elif time.monotonic() - first > ONE_KEYSTROKE:
             raise StoppedNow
-        stop.set()
 
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), handle) for name in names}

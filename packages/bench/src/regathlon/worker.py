@@ -52,6 +52,8 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
     started = time.monotonic()
     with _logging(), locked(at.lock, busy="Process {pid} is still training this trial.", patience=10):
         logger.info("process started, torch %s", torch.__version__)
+        for leftover in folder.glob("*.partial"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         observer = _Observer(at, stop)
         with observer.beating():
             try:

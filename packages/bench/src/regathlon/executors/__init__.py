@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+PRELOAD_MODULES = "REGATHLON_PRELOAD"
+"""Environment variable: names of the modules that the fork server imports, separated by commas."""
+PRELOAD_LOG = "REGATHLON_PRELOAD_LOG"
+"""Environment variable: where to write what the imports say, so as not to tear the progress display."""
+
 
 @dataclass(frozen=True)
 class Options:

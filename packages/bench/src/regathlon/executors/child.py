@@ -26,9 +26,7 @@ def main(folder: Path, options: Options, device: str) -> None:
         device: Where, with the index of a CUDA device.
     """
     stop = threading.Event()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the runner decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what Ctrl-C means
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     _die_with_the_runner()
     descriptor = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

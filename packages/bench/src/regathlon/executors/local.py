@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from regathlon.executors import Ended, Options, preload
+from regathlon.executors import PRELOAD_LOG, PRELOAD_MODULES, Ended, Options
 from regathlon.executors.child import main
 from regathlon.store import TrialFolder
 
@@ -36,10 +36,10 @@ class LocalExecutor:
 
     Args:
         options: How many at a time, and how.
-        preload_modules: What the fork server imports before the first trial.
+        preload: What the fork server imports before the first trial.
     """
 
-    def __init__(self, options: Options, preload_modules: Sequence[str]) -> None:
+    def __init__(self, options: Options, preload: Sequence[str]) -> None:
         self._options = options
         self._running: list[_Running] = []
         self._stopping = False
@@ -47,11 +47,17 @@ class LocalExecutor:
         for variable in _ONE_THREAD:
             os.environ[variable] = "1"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        os.environ[preload.MODULES] = ",".join(preload_modules)
+        os.environ[PRELOAD_MODULES] = ",".join(preload)
         if options.log is not None:
-            os.environ[preload.LOG] = str(options.log)
+            os.environ[PRELOAD_LOG] = str(options.log)
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preload.__name__])
+        self._context.set_forkserver_preload(["regathlon.executors.preload"])
+        # Ctrl-C reaches the whole process group; trials inherit from the server that they ignore it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def submit(self, folder: Path) -> None:
         """Start the trial in a folder."""
@@ -90,7 +96,7 @@ class LocalExecutor:
         running.process.join()
         code = running.process.exitcode or 0
         running.process.close()
-        if self._stopping and code in (0, -signal.SIGTERM):
+        if self._stopping:  # a signal may have met it before it could handle one
             return Ended(running.folder, stopped=True)
         return Ended(running.folder, died=explain_exit(code, TrialFolder(running.folder)))
 

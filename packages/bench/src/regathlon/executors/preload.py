@@ -1,4 +1,4 @@
-"""Imported once by the fork server: everything that the trials of a run will need.
+"""Imported by the fork server alone: imports everything that the trials of a run will need.
 
 Torch takes seconds to import. The fork server does it once, and every trial's process is a fork that has it
 already. A module that cannot be imported is left for its trials to complain about.
@@ -10,25 +10,21 @@ import importlib
 import os
 import traceback
 
-MODULES = "REGATHLON_PRELOAD"
-"""Environment variable: names of modules, separated by commas."""
-LOG = "REGATHLON_PRELOAD_LOG"
-"""Environment variable: where to write what the imports say, so as not to tear the progress display."""
+from regathlon.executors import PRELOAD_LOG, PRELOAD_MODULES
 
 
 def _preload() -> None:
-    log = os.environ.get(LOG)
+    log = os.environ.get(PRELOAD_LOG)
     if log:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
-    for name in filter(None, os.environ.get(MODULES, "").split(",")):
+    for name in filter(None, os.environ.get(PRELOAD_MODULES, "").split(",")):
         try:
             importlib.import_module(name)
         except Exception:
             traceback.print_exc()
 
 
-if os.environ.get(MODULES):
-    _preload()
+_preload()
