@@ -34,7 +34,7 @@ def test_equals_loops(height: int, width: int, length: int) -> None:
 
 @pytest.mark.parametrize(("spatial", "length"), [((30,), 8), ((12, 20), 7), ((6, 5, 9), 4)])
 def test_share_that_is_hidden(spatial: tuple[int, ...], length: int) -> None:
-    """Centres are uniform and independent by axis: the share is the product of the axes' mean clipped spans."""
+    """Centres are uniform and independent by axis: the share is the product of mean clipped spans."""
     samples = 6000
     where = sample_cutout((samples, 1, *spatial), length, generator=seeded(2)).double().flatten(1).mean(dim=1)
     expected = 1.0

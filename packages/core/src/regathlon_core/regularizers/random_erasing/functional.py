@@ -53,9 +53,8 @@ def sample_random_erasing(
     side = sides.gather(1, first[:, None, None].expand(-1, 1, dimensions))[:, 0]
     place = sample_uniform((batch, dimensions), generator=generator, device=device)
     start = torch.minimum((place * (extent - side + 1)).floor(), extent - side)
-    erase = sample_bernoulli((batch, 1), p, generator=generator, device=device) & fits.any(
-        dim=1, keepdim=True
-    )
+    chosen = sample_bernoulli((batch, 1), p, generator=generator, device=device)
+    erase = chosen & fits.any(dim=1, keepdim=True)
     return box_mask(start, torch.where(erase, start + side, start), spatial)
 
 
