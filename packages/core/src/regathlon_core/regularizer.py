@@ -120,8 +120,6 @@ class FeatureRegularizer(Regularizer[S]):
     full effect, between 0 and 1, for schedules: it stays 1 in a layer of one's own.
     """
 
-    probes: ClassVar[bool] = False
-    """Whether ``transform`` must see a pass of the whole model before ``act`` has anything to do."""
     strength: Tensor
     present: Tensor | None
     """While ``act`` runs: which positions of its argument are there, bool [B, N], or None for all. Graphs of different

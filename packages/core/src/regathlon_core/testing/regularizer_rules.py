@@ -609,7 +609,7 @@ class _OnePlace(nn.Module):
 
 def _places(case: Case) -> Iterator[_Place]:
     """Yield a place of every layout and number of dimensions that the task has, for feature regularizers."""
-    if not all(isinstance(part, FeatureRegularizer) and not part.probes for part in _parts(case.regularizer())):
+    if not all(isinstance(part, FeatureRegularizer) for part in _parts(case.regularizer())):
         return
     real = case.model()
     default = [point for point in case.task.features(real) if point.default]
@@ -639,8 +639,8 @@ def _places(case: Case) -> Iterator[_Place]:
 
 
 def _step_at_a_place(model: nn.Module, regularizer: Regularizer[Any], task: Task, x: Tensor) -> Tensor:
-    """Return what becomes of features in a step on a batch that is nothing but they."""
-    batch = Batch(x.detach(), torch.zeros(len(x), dtype=torch.int64))
+    """Return what becomes of features in a step whose batch, and model, are nothing but they."""
+    batch = Batch(x.detach().requires_grad_(), torch.zeros(len(x), dtype=torch.int64))
     regularizer.transform(model, batch, task, stream(0, "place"))
     out: Tensor = model(x)
     return out

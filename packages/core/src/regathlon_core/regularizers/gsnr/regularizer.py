@@ -44,7 +44,6 @@ class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
     """
 
     Settings = GSNRDropSettings
-    probes = True
 
     def __init__(self, settings: GSNRDropSettings | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
