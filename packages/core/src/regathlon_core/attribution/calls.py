@@ -411,7 +411,9 @@ def _attention(call: Call) -> Backward | None:
     scale = call.kwargs.get("scale")
     grouped = call.kwargs.get("enable_gqa", False)
     value = call.value(v)
-    if value is None or call.argument(4, "dropout_p", 0.0):
+    if value is None:
+        return _fill(call)
+    if call.argument(4, "dropout_p", 0.0):
         return None
     save = call.record.save
     q, k, values, masked = save(query), save(key), save(v), save(mask) if mask is not None else None

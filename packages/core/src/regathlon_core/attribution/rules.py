@@ -94,14 +94,18 @@ class Epsilon(Rule):
 class ZPlus(Rule):
     """R_i = Σ_j c⁺_ij / Σ_i c⁺_ij R_j: only positive contributions count.
 
-    An output without any positive contribution divides its relevance by the size of its negative ones: all
-    negative contributions count as positive ones of δ times their size, with δ the type's rounding error.
-    Inputs may have either sign: c⁺ = a⁺w⁺ + a⁻w⁻. Inputs that are known to be non-negative (behind a ReLU)
-    cost one convolution each way, others two.
+    Inputs may have either sign: c⁺ = a⁺w⁺ + a⁻w⁻. Those known to be non-negative (behind a ReLU) cost one
+    convolution each way, others two.
+
+    Outputs without any positive contribution, which are what they are by a bias or a negative sum, would lose
+    their relevance. They divide it by the size of their negative contributions instead or, where all inputs
+    are 0, by the size of their weights. No case is told apart: weights of the wrong sign count with rounding
+    error times their size, and inputs are taken to be the fourth root of the smallest number larger than they
+    are.
 
     Args:
-        epsilon: A stabiliser as in ``Epsilon``, and δ = 0, as others have it: outputs without positive
-            contributions then lose their relevance. None for neither; positive sums need no stabiliser.
+        epsilon: A stabiliser as in ``Epsilon``, and relevance is lost as said, as others have it. None for
+            neither.
         bias: Whether a positive bias takes its share of the denominator.
     """
 
@@ -116,7 +120,8 @@ class ZPlus(Rule):
         if self.epsilon is not None:
             return _shared(layer, r, self.epsilon, positive=True, offset=offset)
         number = torch.finfo(r.dtype)
-        return _shared(layer, r, number.tiny**0.5, positive=True, offset=offset, leak=number.eps)
+        leak, lift, stabiliser = number.eps, number.tiny**0.25, number.tiny**0.75
+        return _shared(layer, r, stabiliser, positive=True, offset=offset, leak=leak, lift=lift)
 
 
 @dataclass(frozen=True)
@@ -226,13 +231,20 @@ class WSquare(Rule):
         return layer.adjoint(shares, weight)
 
 
-def _contributions(layer: Layer, *, positive: bool, leak: float = 0.0) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield (input part, weight part) whose products are the contributions of one sign."""
+def _contributions(
+    layer: Layer, *, positive: bool, leak: float = 0.0, lift: float = 0.0
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield (input part, weight part) whose products are the contributions of one sign.
+
+    Weights of the other sign count with their sign turned and ``leak`` times their size, and inputs are taken
+    to be ``lift`` larger than they are.
+    """
+    x = layer.input
     if layer.nonnegative:
-        yield layer.input, layer.weight_part(positive=positive, leak=leak)
+        yield x + lift if lift else x, layer.weight_part(positive=positive, leak=leak)
     else:
-        yield layer.input.clamp(min=0), layer.weight_part(positive=positive, leak=leak)
-        yield layer.input.clamp(max=0), layer.weight_part(positive=not positive, leak=leak)
+        yield x.clamp(min=0).add_(lift), layer.weight_part(positive=positive, leak=leak)
+        yield x.clamp(max=0).sub_(lift), layer.weight_part(positive=not positive, leak=leak)
 
 
 def _shared(
@@ -243,9 +255,10 @@ def _shared(
     positive: bool,
     offset: Tensor | None = None,
     leak: float = 0.0,
+    lift: float = 0.0,
 ) -> Tensor:
     """Divide relevance in proportion to the contributions of one sign."""
-    parts = list(_contributions(layer, positive=positive, leak=leak))
+    parts = list(_contributions(layer, positive=positive, leak=leak, lift=lift))
     z = layer.apply(*parts[0])
     for x, w in parts[1:]:
         z.add_(layer.apply(x, w))
