@@ -1,6 +1,7 @@
 """The rules of tasks, and of every installed regularizer on them."""
 
 import pytest
+
 from regathlon_core.testing import assert_imports_lightly, cases, conformance_checks, task_checks
 from regathlon_graphs import AtlasSettings, DigitGraphSettings, KarateSettings, NodeGcnSettings
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from regathlon_core.subnetworks import kept_channels, subnetwork
 from torch import Tensor, nn
+
+from regathlon_core.subnetworks import kept_channels, subnetwork
 
 geometric = pytest.importorskip("torch_geometric.nn")
 

@@ -60,6 +60,11 @@ class GraphTask(Task):
         """Set all features of nodes to zero; ``where`` is bool over the batch's nodes, [N]."""
         return batch.replace(inputs=_with(batch.inputs, x=batch.inputs.x.masked_fill(where[:, None], 0.0)))
 
+    def attributed(self, inputs: Graph) -> Tensor:
+        """Return the features of the nodes."""
+        found: Tensor = inputs.x
+        return found
+
     def _asked(self, model: nn.Module, method: str) -> Any:
         if not hasattr(model, method):
             raise UserError(

@@ -198,9 +198,10 @@ def _dropout(rate: float) -> nn.Module:
 
 def _points(blocks: nn.ModuleList, default: int) -> list[FeaturePoint]:
     """Return the outputs of the blocks; the first ``default`` of them are default points."""
+    channels = [block.out_channels for block in blocks]
     return [
-        FeaturePoint(f"blocks.{i}", channels=block.out_channels, layout="nodes", default=i < default)  # type: ignore[arg-type]
-        for i, block in enumerate(blocks)
+        FeaturePoint(f"blocks.{i}", channels=count, layout="nodes", default=i < default, aligned=False)  # type: ignore[arg-type]
+        for i, count in enumerate(channels)
     ]
 
 

@@ -76,7 +76,8 @@ class PointNet(nn.Module):
         channels = [layer[0].out_channels for layer in self.layers]  # type: ignore[index]
         deep = len(channels) - 2
         return [
-            FeaturePoint(f"layers.{i}", channels=c, default=i >= deep, aligned=False) for i, c in enumerate(channels)
+            FeaturePoint(f"layers.{i}", channels=count, default=i >= deep, aligned=False)
+            for i, count in enumerate(channels)
         ]
 
     def output_layers(self) -> Sequence[str]:
