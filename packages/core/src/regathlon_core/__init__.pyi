@@ -27,6 +27,8 @@ from .regularizers.none.regularizer import NoRegularizer
 from .regularizers.none.settings import NoRegularizerSettings
 from .regularizers.random_erasing.regularizer import RandomErasing
 from .regularizers.random_erasing.settings import RandomErasingSettings
+from .regularizers.reldrop.regularizer import RelDrop
+from .regularizers.reldrop.settings import RelDropSettings
 from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .rng import SampleDraw, derive_seed, stream
@@ -79,6 +81,8 @@ __all__ = [
     "Recipe",
     "Regularizer",
     "RegularizerSettings",
+    "RelDrop",
+    "RelDropSettings",
     "SampleDraw",
     "SpatialDropout",
     "SpatialDropoutSettings",

@@ -12,6 +12,7 @@ from regathlon_core.regularizers.gsnr.functional import gsnr_drop_block
 from regathlon_core.regularizers.label_smoothing.functional import label_smoothing
 from regathlon_core.regularizers.mixup.functional import mixup
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
+from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
 from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
 
 __all__ = [
@@ -23,5 +24,7 @@ __all__ = [
     "label_smoothing",
     "mixup",
     "random_erasing",
+    "sample_relevant_blocks",
+    "sample_relevant_positions",
     "spatial_dropout",
 ]

@@ -221,6 +221,14 @@ class Task(abc.ABC):
         """
         raise self._not_offered("occlude")
 
+    def attributed(self, inputs: Any) -> Tensor:
+        """Return the tensor, of the model's inputs, that ``occlude`` changes: its relevance says where ("occlude").
+
+        [B, C, *positions], or [N, C] for nodes; dimension 1 is summed over. The default is the inputs themselves.
+        """
+        tensor: Tensor = inputs
+        return tensor
+
     def soft_loss(self, outputs: Any, reference: Any) -> Tensor:
         """Return how far outputs are from reference outputs, which are taken as constants ("soft_loss").
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from regathlon_core.errors import UserError
-from regathlon_core.ops.boxes import box_mask
+from regathlon_core.ops.boxes import box_mask, sample_box_sides
 from regathlon_core.ops.sampling import sample_bernoulli, sample_uniform
-
-TRIES = 100
-"""Rectangles drawn for an input before it is left as it is."""
 
 
 def sample_random_erasing(
@@ -28,9 +24,6 @@ def sample_random_erasing(
 ) -> Tensor:
     """Draw the rectangles to erase, one per input or none.
 
-    All tries of all inputs are drawn at once and each input takes its first that fits, which is what trying
-    one after the other does.
-
     Args:
         size: Shape of the inputs, (B, C, *spatial).
         p: Probability that an input is erased.
@@ -44,36 +37,15 @@ def sample_random_erasing(
         bool [B, 1, *spatial], True where erased.
     """
     batch, _, *spatial = size
-    dimensions = len(spatial)
-    uniform = sample_uniform((batch, TRIES, dimensions), generator=generator, device=device)
-    sides = _sides(uniform, spatial, area, aspect, log_aspect)
-    extent = torch.stack([torch.full((), side, device=sides.device) for side in spatial])
-    fits = ((sides > 0) & (sides <= extent)).all(dim=2)
-    first = fits.to(torch.uint8).argmax(dim=1)
-    side = sides.gather(1, first[:, None, None].expand(-1, 1, dimensions))[:, 0]
-    place = sample_uniform((batch, dimensions), generator=generator, device=device)
+    side, fits = sample_box_sides(
+        batch, spatial, area=area, aspect=aspect, log_aspect=log_aspect, generator=generator, device=device
+    )
+    extent = torch.tensor(spatial, device=side.device)
+    place = sample_uniform((batch, len(spatial)), generator=generator, device=device)
     start = torch.minimum((place * (extent - side + 1)).floor(), extent - side)
     chosen = sample_bernoulli((batch, 1), p, generator=generator, device=device)
-    erase = chosen & fits.any(dim=1, keepdim=True)
+    erase = chosen & fits[:, None]
     return box_mask(start, torch.where(erase, start + side, start), spatial)
-
-
-def _sides(
-    uniform: Tensor,
-    spatial: Sequence[int],
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-    log_aspect: bool,
-) -> Tensor:
-    """Return whole sides [B, tries, D] from D numbers each: one for the area, the others for aspects."""
-    volume = (area[0] + (area[1] - area[0]) * uniform[..., :1]) * math.prod(spatial)
-    low, high = (math.log(bound) for bound in aspect) if log_aspect else aspect
-    ratio = low + (high - low) * uniform[..., 1:]
-    log_ratio = ratio if log_aspect else ratio.log()
-    # Every axis but the last has an aspect against the last; without their geometric mean the volume stays.
-    log_ratio = torch.cat([log_ratio, torch.zeros_like(volume)], dim=-1)
-    shape = (log_ratio - log_ratio.mean(dim=-1, keepdim=True)).exp()
-    return (volume ** (1 / len(spatial)) * shape).round()
 
 
 def random_erasing(

@@ -1,0 +1,1 @@
+"""RelDrop: occludes what relevance propagation says the model relies on."""

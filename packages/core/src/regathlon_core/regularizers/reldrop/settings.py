@@ -1,0 +1,55 @@
+"""Settings of RelDrop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from regathlon_core.regularizers.checks import check_count, check_interval, check_number
+from regathlon_core.settings import RegularizerSettings, Stage
+
+
+@dataclass(frozen=True)
+class RelDropSettings(RegularizerSettings):
+    """RelDrop: occlude the parts of an input that the model relies on for its true class.
+
+    Attributes:
+        mode: ``"block"``: one rectangle around the most relevant position; ``"position"``: single positions (pixels,
+            points, nodes) by relevance and chance; ``"auto"``: blocks on two-dimensional grids, positions elsewhere.
+        p: Probability that a sample is occluded, in [0, 1]; None for the paper's (blocks 0.5, pixels 0.3, points 1).
+        alpha: How much chance decides against relevance, in [0, 1]: for blocks the probability of a random centre; None
+            for the paper's (blocks 0, pixels 0.3, points 0.5).
+        beta: How easily a position is dropped, in [0, 1]: where alpha·U(0, 1) + (1-alpha)·relevance reaches 1-beta; None
+            for the paper's (pixels 0.5, points 0.15).
+        area: Smallest and largest share of a block.
+        aspect: Smallest and largest height over width of a block, uniform in the logarithm.
+        centers: A block's centre is one of so many most relevant positions, at random.
+        attribution: ``"lrp"`` or ``"gradient_x_input"``.
+        composite: Rules of relevance propagation (``regathlon_core.attribution.COMPOSITES``).
+    """
+
+    name: ClassVar[str] = "reldrop"
+    summary: ClassVar[str] = "occludes what relevance propagation says the model relies on"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.reldrop.regularizer:RelDrop"
+    stage: ClassVar[Stage] = Stage.INPUT
+    needs: ClassVar[frozenset[str]] = frozenset({"occlude", "sample_labels"})
+    zero: ClassVar[Mapping[str, Any] | None] = {"p": 0.0}
+    acting: ClassVar[Mapping[str, Any]] = {"p": 1.0}
+    mode: Literal["auto", "block", "position"] = "auto"
+    p: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    area: tuple[float, float] = (0.02, 0.4)
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    centers: int = 1
+    attribution: Literal["lrp", "gradient_x_input"] = "lrp"
+    composite: str = "epsilon_plus_flat"
+
+    def __post_init__(self) -> None:
+        for field in ("p", "alpha", "beta"):
+            if getattr(self, field) is not None:
+                check_number(self, field, 0.0, 1.0)
+        check_interval(self, "area", 0.0, 1.0)
+        check_interval(self, "aspect", 0.0, float("inf"))
+        check_count(self, "centers")
