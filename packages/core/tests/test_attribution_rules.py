@@ -74,9 +74,11 @@ def expected(rule: Rule, w: Tensor, x: Tensor, bias: Tensor, r: Tensor) -> Tenso
         case ZPlus(bias=True):
             with_bias = torch.cat((positive(c), positive(bias)[:, None]), 1)
             return divided(with_bias, r)[:-1]
-        case ZPlus(epsilon=None):  # outputs without positive contributions go by the size of the others
-            without = positive(c).sum(1, keepdim=True) == 0
-            return divided(torch.where(without, c.abs(), positive(c)), r)
+        case ZPlus(epsilon=None):  # outputs without positive contributions go by the next thing there is
+            shares = torch.zeros_like(c)
+            for fallback in (positive(c), c.abs(), positive(w), w.abs()):
+                shares = torch.where(shares.sum(1, keepdim=True) == 0, fallback, shares)
+            return divided(shares, r)
         case ZPlus():
             return divided(positive(c), r)
         case AlphaBeta():
