@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+
 from regathlon_data import (
     DataError,
     data_root,

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import yaml
+
 from regathlon_data import DataError, load_digits, manifest, manifest_names, manifests, registry, split_digits
 
 GOOD = {

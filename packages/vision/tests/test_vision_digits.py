@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from regathlon_core import Budget, SampleDraw, UserError, fit
 from regathlon_core.rng import global_stream
 from regathlon_data import load_digits

@@ -5,6 +5,8 @@ from .models.points import feature_points, output_layers
 from .models.resnet import ResNet
 from .models.settings import ResNet8Settings, ResNet18Settings, UNetSettings
 from .models.unet import UNet
+from .segmentation.scenes import ScenesTask
+from .segmentation.settings import ScenesSettings
 
 __all__ = [
     "DigitsSettings",
@@ -13,6 +15,8 @@ __all__ = [
     "ResNet",
     "ResNet8Settings",
     "ResNet18Settings",
+    "ScenesSettings",
+    "ScenesTask",
     "UNet",
     "UNetSettings",
     "feature_points",

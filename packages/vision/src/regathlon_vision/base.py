@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from regathlon_core.features import FeaturePoint
 from regathlon_core.metrics import ConfusionMetrics, Metrics
 from regathlon_core.task import Batch, Task, View
-from torch import Tensor, nn
-
 from regathlon_vision import ops
 from regathlon_vision.models import points
 

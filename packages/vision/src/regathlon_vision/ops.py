@@ -39,21 +39,33 @@ def crop(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Te
     return images[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def random_shift(images: Tensor, uniform: Tensor, padding: int, *, fill: float = 0.0) -> Tensor:
+def random_shift(
+    images: Tensor, uniform: Tensor, padding: int, *, border: Literal["zeros", "edge"] = "zeros"
+) -> Tensor:
     """Move every image by up to ``padding`` pixels either way: pad, then crop at random (He et al. 2016).
 
     Args:
         images: [B, C, H, W], any dtype.
-        uniform: Random numbers in [0, 1), [B, 2]: down, right.
+        uniform: Random numbers in [0, 1), [B, 2]: vertical, horizontal.
         padding: Largest shift in pixels, at least 0.
-        fill: What comes in at the edges.
+        border: What comes in: zeros, or the pixels at the edge again.
 
     Returns:
         [B, C, H, W].
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2, 3]]]])
+        >>> random_shift(image, torch.tensor([[0.5, 0.0]]), 1, border="edge").tolist()
+        [[[[1, 1, 2]]]]
     """
-    padded = F.pad(images, (padding,) * 4, value=fill)
+    height, width = images.shape[-2:]
+    rows, columns = (torch.arange(-padding, side + padding, device=images.device) for side in (height, width))
+    padded = images[:, :, rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)]
+    if border == "zeros":
+        inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
+        padded = padded * inside
     top, left = (uniform * (2 * padding + 1)).long().clamp_(max=2 * padding).unbind(1)
-    return crop(padded, top, left, (images.shape[-2], images.shape[-1]))
+    return crop(padded, top, left, (height, width))
 
 
 def random_flip(images: Tensor, uniform: Tensor, *, p: float = 0.5) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from regathlon_core.rng import SampleDraw
 from regathlon_core.task import Batch, Split
 from regathlon_data import load_digits, split_digits
-from torch import Tensor
-
 from regathlon_vision import ops
 from regathlon_vision.base import ImageTask
 from regathlon_vision.classification.settings import DigitsSettings

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
-
 from regathlon_vision.models.settings import ResNet8Settings, ResNet18Settings
 
 

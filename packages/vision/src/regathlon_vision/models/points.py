@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from torch import nn
+
 from regathlon_core.errors import UserError
 from regathlon_core.features import FeaturePoint
-from torch import nn
 
 
 def feature_points(model: nn.Module) -> list[FeaturePoint]:

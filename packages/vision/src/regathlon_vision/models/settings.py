@@ -61,7 +61,7 @@ class UNetSettings(ModelSettings):
     summary: ClassVar[str] = "U-Net: an encoder, a decoder and skips between them"
     implementation: ClassVar[str] = "regathlon_vision.models.unet:build_unet"
     width: int = 16
-    depth: int = 3
+    depth: int = 2
 
     def __post_init__(self) -> None:
         _at_least(1, width=self.width, depth=self.depth)

@@ -9,7 +9,6 @@ from torch import nn
 
 if TYPE_CHECKING:
     from regathlon_core.task import Task
-
     from regathlon_vision.models.settings import ResNet18Settings
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from regathlon_core.features import FeaturePoint
 from torch import Tensor, nn
+
+from regathlon_core.features import FeaturePoint
 
 if TYPE_CHECKING:
     from regathlon_core.task import Task
-
     from regathlon_vision.models.settings import UNetSettings
 
 
@@ -60,7 +60,7 @@ class UNet(nn.Module):
 
     output_layers = ("head",)
 
-    def __init__(self, in_channels: int, classes: int, *, width: int = 16, depth: int = 3) -> None:
+    def __init__(self, in_channels: int, classes: int, *, width: int = 16, depth: int = 2) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(
