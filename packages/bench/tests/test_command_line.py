@@ -158,7 +158,7 @@ def test_plan_says_what_would_run_and_what_it_costs(run, suite_file, tmp_path):
     assert code == 0
     assert "toy: 2 trials, 0 done, 2 to run; 6 cells skipped." in text
     assert "not yet known" in text
-    assert "toy/downloaded none (2): data set toy-files is not here" in text
+    assert "toy/downloaded with none (2 cells): data set toy-files is not here" in text
     assert not out.exists()
     assert run("run", suite, "--out", out, "--set", "seeds=[3]")[0] == 0
     assert "2 trials, 1 done, 1 to run; 6 cells skipped. Time on" in run("plan", suite, "--out", out)[1]

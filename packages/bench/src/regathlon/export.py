@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from regathlon.files import finite
-from regathlon.leaderboard import Row, Table, leaderboard
+from regathlon.leaderboard import Row, Table, leaderboard, notes
 from regathlon.results import Outcome, Results
 from regathlon.summary import Summary
 
@@ -95,8 +95,8 @@ def to_markdown(results: Results, selection: str | None = None) -> str:
         lines += [f"| regularizer | {table.metric or 'score'} | gain over none | time | FLOPs |"]
         lines += ["|---|---:|---:|---:|---:|"]
         lines += [f"| {' | '.join(_escape_markdown(cell) for cell in cells(row))} |" for row in table.rows]
-        notes = [f"* `{row.regularizer}`: {_escape_markdown(row.note)}" for row in table.rows if row.note]
-        lines += ["", *notes, *([""] if notes else [])]
+        said = [f"* {_escape_markdown(who + note)}" for who, note in notes(table)]
+        lines += ["", *said, *([""] if said else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -114,9 +114,8 @@ def to_latex(results: Results, selection: str | None = None) -> str:
         lines += [r"\midrule"]
         lines += [" & ".join(_escape_latex(cell) for cell in cells(row)) + r" \\" for row in table.rows]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        lines += [f"% {row.regularizer}: {' '.join(row.note.split())}" for row in table.rows if row.note] + [
-            ""
-        ]
+        lines += [f"% {' '.join((who + note).split())}" for who, note in notes(table)]
+        lines += [""]
     return "\n".join(lines).rstrip() + "\n"
 
 

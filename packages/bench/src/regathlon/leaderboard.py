@@ -65,6 +65,18 @@ def leaderboard(results: Results, selection: str | None = None) -> tuple[Table, 
     return tuple(_table(task, model, cells, selection) for (task, model), cells in groups.items())
 
 
+def notes(table: Table) -> list[tuple[str, str]]:
+    """Return what is to be said below a table: about whom (empty where the note says it), and the note."""
+    groups: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.note:
+            groups.setdefault(row.note, []).append(row.regularizer)
+    return [
+        ("" if len(names) == 1 and names[0] in note else f"{', '.join(names)}: ", note)
+        for note, names in groups.items()
+    ]
+
+
 def _table(task: str, model: str | None, cells: dict[str, list[Outcome]], selection: str) -> Table:
     everything = [outcome for outcomes in cells.values() for outcome in outcomes]
     lower = any(outcome.cell.get("lower_is_better") for outcome in everything)

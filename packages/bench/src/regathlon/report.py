@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from regathlon.export import cells, heading
-from regathlon.leaderboard import Row, Table, leaderboard
+from regathlon.leaderboard import Table, leaderboard, notes
 from regathlon.results import Results
 
 _EXPLAINED = {
@@ -41,11 +41,6 @@ def print_report(results: Results, console: Console, selection: str | None = Non
     )
 
 
-def about(row: Row) -> str:
-    """Return how a note on a row begins: with the regularizer, unless the note names it."""
-    return "" if row.note and row.regularizer in row.note else f"{row.regularizer}: "
-
-
 def render(table: Table) -> RenderableType:
     """Return a task's leaderboard."""
     grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -55,8 +50,6 @@ def render(table: Table) -> RenderableType:
         grid.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
         grid.add_row(*cells(row), style="" if row.score is not None else "dim")
-    notes: list[RenderableType] = [
-        Text.assemble((about(row), "yellow"), (row.note, "dim")) for row in table.rows if row.note
-    ]
+    said = [Text.assemble((who, "yellow"), (note, "dim")) for who, note in notes(table)]
     title = Text(heading(table), style="bold")
-    return Group(title, Padding(Group(grid, *notes), (0, 0, 1, 2), expand=False))
+    return Group(title, Padding(Group(grid, *said), (0, 0, 1, 2), expand=False))

@@ -106,7 +106,7 @@ def write(value: Any) -> str:
 
     Example:
         >>> write({"tasks": ["vision/digits"], "recipe": {"lr": 0.1}})
-        'tasks: [vision/digits]\\nrecipe: {lr: 0.1}\\n'
+        'tasks: [vision/digits]\nrecipe: {lr: 0.1}\n'
     """
     text: str = yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import textwrap
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def _card(declared: type[Declaration]) -> str | None:
 
 
 def _docstring(declared: type) -> str:
-    return textwrap.dedent(" " * 4 + (declared.__doc__ or "")).strip()
+    return inspect.cleandoc(declared.__doc__ or "")
 
 
 def _settings(declared: type[Declaration]) -> str:

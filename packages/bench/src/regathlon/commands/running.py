@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,8 @@ def run_suite(
     )
     console = err()
     if not plan.trials:
-        _say_skipped(plan)
+        for line in _skipped(plan):
+            console.print(f"skipped: {line}", soft_wrap=True)
         raise UserError(f"Nothing of the suite {suite.name!r} can run here: every cell is skipped.")
     try:
         done = run_plan(plan, folder, options, executor, console)
@@ -65,7 +65,7 @@ def run_suite(
     counts = done.results.counts()
     failed = sum(counts[status] for status in FAILURES)
     left = counts["planned"] + counts["running"]
-    if done.interrupted:
+    if done.interrupted and left:
         console.print(f"Stopped; {left} trials are left. Go on with: regathlon run {folder}", soft_wrap=True)
         return INTERRUPTED
     print_report(done.results, out())
@@ -124,20 +124,13 @@ def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: floa
     if rows:
         write_table(rows, ("task", "model", "regularizer", "seeds", "budget"))
     console = out()
-    skipped = _skipped(plan)
-    if skipped:
+    if plan.skipped:
         console.print()
         console.print("Skipped:")
-        for (task, regularizer, reason), count in skipped.items():
-            console.print(f"  {task} {regularizer} ({count}): {reason}", soft_wrap=True)
+        for line in _skipped(plan):
+            console.print(f"  {line}", soft_wrap=True)
     console.print()
-    cost = (
-        "nothing to do"
-        if not todo
-        else f"about {duration(seconds)}"
-        if seconds is not None
-        else "not yet known"
-    )
+    cost = "not yet known" if seconds is None else f"about {duration(seconds)}" if todo else "nothing to do"
     console.print(
         f"{plan.suite.name}: {len(plan.trials)} trials, {done} done, {len(todo)} to run; "
         f"{len(plan.skipped)} cells skipped. Time on {cores()} cores: {cost}.",
@@ -157,11 +150,11 @@ def _load(source: str, given: Path | None, overrides: Sequence[str]) -> tuple[Su
     return load_suite(source, overrides), given
 
 
-def _skipped(plan: Plan) -> Counter[tuple[str, str, str]]:
-    return Counter((cell.names["task"], cell.names["regularizer"], str(cell.reason)) for cell in plan.skipped)
-
-
-def _say_skipped(plan: Plan) -> None:
-    console = err()
-    for (task, regularizer, reason), count in _skipped(plan).items():
-        console.print(f"skipped: {task} {regularizer} ({count}): {reason}", soft_wrap=True)
+def _skipped(plan: Plan) -> Iterator[str]:
+    """Yield a line per task and reason."""
+    groups: dict[tuple[str, str], dict[str, int]] = {}
+    for cell in plan.skipped:
+        regularizers = groups.setdefault((cell.names["task"], str(cell.reason)), {})
+        regularizers[cell.names["regularizer"]] = regularizers.get(cell.names["regularizer"], 0) + 1
+    for (task, reason), regularizers in groups.items():
+        yield f"{task} with {', '.join(regularizers)} ({sum(regularizers.values())} cells): {reason}"
