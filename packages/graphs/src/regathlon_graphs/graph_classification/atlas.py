@@ -56,7 +56,7 @@ def _graphs() -> tuple[tuple[Graph, ...], Tensor]:
     return tuple(_converted(graph) for graph in chosen), labels
 
 
-def _converted(graph: nx.Graph) -> Graph:
+def _converted(graph: nx.Graph[int]) -> Graph:
     edges = torch.tensor(list(graph.edges)).T
     degrees = torch.tensor([graph.degree[node] for node in range(len(graph))])
     features = F.one_hot(degrees - 1, max(_NODES) - 1).float()

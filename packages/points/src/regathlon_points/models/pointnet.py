@@ -72,11 +72,15 @@ class PointNet(nn.Module):
         return logits
 
     def feature_points(self) -> Sequence[FeaturePoint]:
-        """Return the outputs of the shared layers [B, C, N]; regularizers act on the last two by default."""
+        """Return the outputs of the shared layers [B, C, N]; by default only the last but one is acted on.
+
+        The last one's maximum over the points follows at once: with dropout there it is one of values scaled
+        up in training, and of plain ones in evaluation, so accuracy falls.
+        """
         channels = [layer[0].out_channels for layer in self.layers]  # type: ignore[index]
-        deep = len(channels) - 2
+        usual = len(channels) - 2
         return [
-            FeaturePoint(f"layers.{i}", channels=count, default=i >= deep, aligned=False)
+            FeaturePoint(f"layers.{i}", channels=count, default=i == usual, aligned=False)
             for i, count in enumerate(channels)
         ]
 
