@@ -64,11 +64,11 @@ def test_an_implementation_is_found_by_its_name() -> None:
 
 
 def test_a_task_that_lacks_what_is_needed_is_refused_in_words() -> None:
-    needy = type("Needy", (Sample,), {"needs": frozenset({"domains", "occlude"})})()
+    needy = type("Needy", (Sample,), {"needs": frozenset({"domains", "grid_inputs"})})()
     by_name = {task.name: task for task in TOY_TASKS}
     assert needy.refusal(by_name["graphs/toy"]) == (
-        "sample needs training samples from several named domains and an absent value that parts of an input "
-        "can be replaced by, which graphs/toy does not offer"
+        "sample needs training samples from several named domains and inputs on a regular grid, "
+        "[B, C, *spatial], which graphs/toy does not offer"
     )
     assert Sample().refusal(by_name["graphs/toy"]) is None
     assert by_name["graphs/toy"].area == "graphs"

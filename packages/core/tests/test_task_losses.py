@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regathlon_core import Batch, Mixed, UserError, stream
 from regathlon_core.task import class_loss
-from regathlon_core.testing import ToyImages, ToyNodes
+from regathlon_core.testing import ToyImages, ToyTokens
 
 POSITIONS = {"samples": (), "points": (7,), "pixels": (5, 4)}
 
@@ -93,9 +93,9 @@ def test_soft_loss_is_the_divergence_from_a_constant_reference() -> None:
 
 
 def test_what_a_task_does_not_offer_is_said() -> None:
-    task: Any = ToyNodes()
-    with pytest.raises(UserError, match="graphs/toy does not offer 'occlude'"):
-        task.occlude(task.batch("train", torch.arange(2)), torch.zeros(63, dtype=torch.bool))
+    task: Any = ToyTokens()
+    with pytest.raises(UserError, match="sequences/toy does not offer 'occlude'"):
+        task.occlude(task.batch("train", torch.arange(2)), torch.zeros(2, 11, dtype=torch.bool))
 
 
 def test_evaluating_a_split_that_is_not_there_is_said() -> None:

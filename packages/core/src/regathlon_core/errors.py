@@ -60,8 +60,8 @@ def unknown(
         where: The place it was read from.
 
     Example:
-        >>> print(unknown("regularizer", "dropblok", ["dropblock", "cutmix"], listing="regathlon list regularizers"))
-        There is no regularizer 'dropblok'. Did you mean 'dropblock'? (All of them: regathlon list regularizers)
+        >>> print(unknown("model", "resnet9", ["resnet8", "unet"], listing="regathlon list models"))
+        There is no model 'resnet9'. Did you mean 'resnet8'? (All of them: regathlon list models)
     """
     choices = sorted(choices)
     near = nearest(name, choices)

@@ -1,7 +1,7 @@
 """Metrics from a confusion matrix, accumulated over batches.
 
-torchmetrics would take 15 s to import in every worker; these need only ``torch.bincount``. The tests hold them
-against scikit-learn.
+torchmetrics would take 15 s to import in every worker; these need only ``torch.bincount``. The tests hold
+them against scikit-learn.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class ConfusionMetrics(Metrics):
 
     * ``accuracy``: correct predictions over all.
     * ``class_accuracy``: recall averaged over the classes that occur.
-    * ``miou``, ``dice`` (dense): intersection over union, and 2·intersection over the sum of both sizes, averaged over
-      the classes that occur in the labels or the predictions.
+    * ``miou``, ``dice`` (dense): intersection over union, and 2·intersection over the sum of both sizes,
+      averaged over the classes that occur in the labels or the predictions.
     """
 
     def __init__(self, classes: int, *, ignore_index: int = -100, dense: bool = False) -> None:

@@ -53,8 +53,8 @@ class Recipe:
         nesterov: Of SGD.
         weight_decay: L2 penalty (decoupled in AdamW).
         decay_norm_and_bias: Whether weight decay also acts on one-dimensional parameters.
-        schedule: ``"cosine"`` to ``min_lr``, ``"step"`` (times ``gamma`` at each milestone) or ``"constant"``;
-            evaluated at every step.
+        schedule: ``"cosine"`` to ``min_lr``, ``"step"`` (times ``gamma`` at each milestone) or
+            ``"constant"``; evaluated at every step.
         milestones: For ``"step"``: fractions of the budget, such as (0.5, 0.75).
         gamma: For ``"step"``.
         min_lr: Where the cosine ends.

@@ -1,8 +1,9 @@
 """What can be known of a regularizer, model or task without importing torch.
 
-Everything that a suite names (a regularizer, a model, a task) is *declared* by a frozen dataclass: its fields are
-the settings that a user may write, its class attributes say what it is and needs, and ``build()`` imports the
-implementation. The command line plans, lists and validates from declarations alone; entry points refer to them.
+Everything that a suite names (a regularizer, a model, a task) is *declared* by a frozen dataclass: its fields
+are the settings that a user may write, its class attributes say what it is and needs, and ``build()`` imports
+the implementation. The command line plans, lists and validates from declarations alone; entry points refer to
+them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +79,7 @@ class Declaration:
     implementation: ClassVar[str]
     """``"module:attribute"`` of what ``build`` calls."""
 
-    # A mapping instead of a tuple of pairs would not be hashable, so settings are scalars or tuples of scalars.
+    # A mapping would not be hashable, so settings are scalars or tuples of scalars.
     def settings(self) -> dict[str, Any]:
         """Return all settings by name, defaults included."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -130,7 +132,7 @@ class RegularizerSettings(Declaration):
     zero: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which it is exactly the identity, for the conformance kit; None where there are none."""
     acting: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Settings at which it clearly acts on small inputs within a few steps, for the kit; the defaults unless given."""
+    """Settings at which it clearly acts on small inputs in a few steps, for the kit; else the defaults."""
 
     def refusal(self, task: TaskSettings) -> str | None:
         """Return why it cannot run on this task, or None where it can."""
@@ -140,9 +142,9 @@ class RegularizerSettings(Declaration):
             return f"{self.name} needs {wanted}, which {task.name} does not offer"
         return None
 
-    def build(self) -> Regularizer:
+    def build(self) -> Regularizer[Any]:
         """Return the regularizer with these settings."""
-        regularizer: Regularizer = self.load()(self)
+        regularizer: Regularizer[Any] = self.load()(self)
         return regularizer
 
 
@@ -162,7 +164,7 @@ def check_composition(parts: Sequence[RegularizerSettings]) -> tuple[Regularizer
     """
     why = {Stage.MIX: "both mix samples and labels", Stage.LOSS: "both make the step's loss terms"}
     ordered = tuple(sorted(parts, key=lambda part: part.stage))
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in itertools.pairwise(ordered):
         if first.stage == second.stage and first.stage in why:
             raise UserError(
                 f"{first.name} and {second.name} cannot be combined: {why[first.stage]}. "
@@ -209,7 +211,7 @@ class TaskSettings(Declaration):
         return self.name.partition("/")[0]
 
     def grid(self) -> tuple[TaskSettings, ...]:
-        """Return the tasks that this one stands for in a suite (a task of several held-out domains: one each)."""
+        """Return the tasks that it stands for in a suite: one per held-out domain, if there are several."""
         return (self,)
 
     def build(self, data: Path | None = None) -> Task:

@@ -1,4 +1,4 @@
-"""The protocol a task offers: batches to the engine, and the meaning of "view", "occlude", "feature" to regularizers."""
+"""The protocol a task offers: batches to the engine; to regularizers, what view, occlude and feature mean."""
 
 from __future__ import annotations
 
@@ -74,8 +74,9 @@ class View:
 
     Attributes:
         batch: The transformed samples, with labels to match.
-        align: Takes the model's outputs for the original batch into the view's frame, so that the two can be compared:
-            the identity where outputs are per sample, the same rescale or rotation where they are per pixel.
+        align: Takes the model's outputs for the original batch into the view's frame, so that the two can be
+            compared: the identity where outputs are per sample, the same rescale or rotation where they are
+            per pixel.
     """
 
     batch: Batch
@@ -85,9 +86,9 @@ class View:
 class Task(abc.ABC):
     """One learning problem: data, loss, metrics, and what its modality means by view, occlude and feature.
 
-    A subclass implements the abstract methods and those that its settings' ``provides`` promise; the conformance kit
-    checks that they agree. Samples are named by their index within a split, so that an epoch's order and a sample's
-    augmentation are functions of the seed alone.
+    A subclass implements the abstract methods and those that its settings' ``provides`` promise; the
+    conformance kit checks that they agree. Samples are named by their index within a split, so that an
+    epoch's order and a sample's augmentation are functions of the seed alone.
 
     Args:
         settings: The declaration that built it.
@@ -128,12 +129,12 @@ class Task(abc.ABC):
     def order(self, epoch: int, seed: int, batch_size: int) -> list[Tensor]:
         """Return an epoch's training batches as index tensors, a pure function of (epoch, seed).
 
-        The default shuffles and keeps a last batch only where it is at least half full: batch statistics of a few
-        leftover samples are noise.
+        The default shuffles and keeps a last batch only where it is at least half full: batch statistics of a
+        few leftover samples are noise.
         """
         size = self.size("train")
         indices = torch.randperm(size, generator=stream(seed, "order", epoch))
-        batches = list(indices.split(batch_size))
+        batches = list(torch.split(indices, batch_size))
         if len(batches) > 1 and len(batches[-1]) * 2 < batch_size:
             batches.pop()
         return batches
@@ -141,7 +142,7 @@ class Task(abc.ABC):
     def evaluation_order(self, split: Split, batch_size: int) -> list[Tensor]:
         """Return a split's batches for evaluation: every sample once, in order."""
         size = self.size(split)
-        return list(torch.arange(size).split(batch_size)) if size else []
+        return list(torch.split(torch.arange(size), batch_size)) if size else []
 
     def predict(self, model: nn.Module, batch: Batch) -> Any:
         """Return the model's outputs for a batch (logits)."""
@@ -162,7 +163,7 @@ class Task(abc.ABC):
     def evaluate(
         self, model: nn.Module, split: Split, *, batch_size: int = 256, device: torch.device | str = "cpu"
     ) -> Mapping[str, float]:
-        """Return the metrics of a model on a split, in evaluation mode; the model's flags are left as they were.
+        """Return the metrics of a model on a split, in evaluation mode; its flags are left as they were.
 
         Raises:
             UserError: The task has no such split.
@@ -189,7 +190,7 @@ class Task(abc.ABC):
         raise self._not_offered("features")
 
     def graph_of_node(self, inputs: Any) -> Tensor | None:
-        """Return which graph each node of the model's inputs belongs to, int64 [N] rising from 0; None for one graph."""
+        """Return which graph each node of the inputs belongs to, int64 [N] rising from 0; None for one."""
         return None
 
     def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
@@ -198,7 +199,8 @@ class Task(abc.ABC):
         Args:
             batch: Samples as the full network saw them, mixed labels included.
             generator: Source of randomness.
-            kinds: Which transformations to apply, in this order, of ``settings.views``; empty for the first of them.
+            kinds: Which transformations to apply, in this order, of ``settings.views``; empty for the first
+                of them.
 
         Raises:
             UserError: The task offers no such kind.
@@ -222,9 +224,10 @@ class Task(abc.ABC):
         raise self._not_offered("occlude")
 
     def attributed(self, inputs: Any) -> Tensor:
-        """Return the tensor, of the model's inputs, that ``occlude`` changes: its relevance says where ("occlude").
+        """Return the tensor of the inputs that ``occlude`` changes: its relevance says where ("occlude").
 
-        [B, C, *positions], or [N, C] for nodes; dimension 1 is summed over. The default is the inputs themselves.
+        [B, C, *positions], or [N, C] for nodes; dimension 1 is summed over. The default is the inputs
+        themselves.
         """
         tensor: Tensor = inputs
         return tensor
@@ -232,14 +235,15 @@ class Task(abc.ABC):
     def soft_loss(self, outputs: Any, reference: Any) -> Tensor:
         """Return how far outputs are from reference outputs, which are taken as constants ("soft_loss").
 
-        The default is KL(softmax(reference) || softmax(outputs)) over dimension 1, averaged over everything else.
+        The default is KL(softmax(reference) || softmax(outputs)) over dimension 1, averaged over everything
+        else.
         """
         log_p = F.log_softmax(_single_at_least(outputs), dim=1)
         log_q = F.log_softmax(_single_at_least(reference.detach()), dim=1)
         return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
 
     def output_layers(self, model: nn.Module) -> Sequence[str]:
-        """Return the names of the submodules whose outputs are predictions, which sub-networks never narrow."""
+        """Return the names of the submodules that make the predictions, which sub-networks never narrow."""
         raise self._not_offered("views")
 
     def _not_offered(self, capability: str) -> UserError:
@@ -251,8 +255,9 @@ class Task(abc.ABC):
 def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Tensor:
     """Return the cross-entropy of logits with a batch's labels, mixed and smoothed as the batch says.
 
-    With mixed labels it is weight·CE(own) + (1-weight)·CE(partner) at each position, averaged over the weight that
-    counts: that of a label which is ``ignore_index`` does not. It is NaN where no label counts, as in torch.
+    With mixed labels it is weight·CE(own) + (1-weight)·CE(partner) at each position, averaged over the weight
+    that counts: that of a label which is ``ignore_index`` does not. It is NaN where no label counts, as in
+    torch.
 
     Args:
         logits: [B, K, *].
@@ -274,7 +279,7 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     weight = batch.mixed.weight.to(logits.dtype)
     weight = weight.reshape(-1, *[1] * (batch.targets.ndim - 1))
     own, partner = batch.targets, batch.mixed.targets
-    losses = weight * cross_entropy(own, "none") + (1 - weight) * cross_entropy(partner, "none")
+    losses: Tensor = weight * cross_entropy(own, "none") + (1 - weight) * cross_entropy(partner, "none")
     counted = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
     return losses.sum() / counted.sum()
 

@@ -25,9 +25,10 @@ class Cost:
     Attributes:
         train_seconds: Wall time of all training steps, evaluation not counted.
         step_seconds: Wall time of a step: the median on the CPU, the mean on CUDA.
-        peak_memory_mb: Peak memory in MiB: allocated on the device (CUDA), or what the process grew by since the
-            training began (CPU).
-        train_flops: Floating-point operations of all steps, estimated by torch's FlopCounterMode on the first.
+        peak_memory_mb: Peak memory in MiB: allocated on the device (CUDA), or what the process grew by since
+            the training began (CPU).
+        train_flops: Floating-point operations of all steps, counted by torch's FlopCounterMode on the first
+            few.
         steps: Optimizer steps.
     """
 

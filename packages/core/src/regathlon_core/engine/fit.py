@@ -79,8 +79,8 @@ class FitResult:
         """Return the record that a result is read from.
 
         Args:
-            selection: ``"last"``; ``"best_val"``, the best on the validation split; or ``"oracle"``, the best on
-                the test split, no fair protocol, as its name says. Ties go to the earlier epoch.
+            selection: ``"last"``; ``"best_val"``, the best on the validation split; or ``"oracle"``, the best
+                on the test split, no fair protocol, as its name says. Ties go to the earlier epoch.
             metric: What "best" means.
             lower_is_better: Whether small values of it are good.
 
@@ -261,6 +261,7 @@ class _Training:
                 stop = self.observer.stop_requested()
                 due = time.monotonic() - saved_at >= self.checkpoint_seconds
                 if self.checkpoint is not None and (stop or due) and self.step < self.total_steps:
+                    self.meter.synchronize()  # else the wait for queued steps would count as saving
                     save_checkpoint(self.checkpoint, self._state())
                     saved_at = time.monotonic()
                 if stop and self.step < self.total_steps:
@@ -299,7 +300,7 @@ class _Training:
         dtype = _AUTOCAST.get(self.recipe.precision)
 
         def autocast() -> torch.autocast:
-            # No cache of cast weights: one made under no_grad (a teacher's pass) has no gradient for later passes.
+            # No cache of cast weights: one made under no_grad (a teacher's pass) carries no gradient later.
             return torch.autocast(
                 self.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False
             )
@@ -393,7 +394,8 @@ class _Training:
         missing = sorted(self._state().keys() - state.keys())
         if missing:
             raise UserError(
-                f"The checkpoint {self.checkpoint} lacks {missing[0]!r}. Delete it to start this training again."
+                f"The checkpoint {self.checkpoint} lacks {missing[0]!r}. "
+                f"Delete it to start this training again."
             )
         for key, value in self._description().items():
             if state["description"].get(key) != value:

@@ -45,7 +45,7 @@ def provides_what_it_says(task: Task) -> None:
     offers: dict[str, Callable[[], Any]] = {
         "features": lambda: task.features(model),
         "views": lambda: (next(iter(task.views(batch, generator))), task.output_layers(model)),
-        "occlude": lambda: task.occlude(batch, _positions(batch)),
+        "occlude": lambda: task.occlude(batch, _positions(task, batch)),
     }
     for name, ask in offers.items():
         if name in provides:
@@ -53,7 +53,7 @@ def provides_what_it_says(task: Task) -> None:
             continue
         try:
             ask()
-        except (UserError, SkipTest):
+        except (UserError, AssertionError):
             continue
         raise AssertionError(f"{task.settings.name} offers {name} but its settings' provides does not say so")
     targets = batch.targets
@@ -296,7 +296,7 @@ def occlusion_occludes(task: Task) -> None:
     if "occlude" not in task.settings.provides:
         raise SkipTest(f"{task.settings.name} offers no occlusion")
     batch = training_batches(task, 1)[0]
-    nowhere = _positions(batch)
+    nowhere = _positions(task, batch)
     before = copied(batch)
     gap = difference(batch, task.occlude(batch, nowhere))
     assert gap is None, f"occluding nothing changes the batch: {gap}"
@@ -304,18 +304,17 @@ def occlusion_occludes(task: Task) -> None:
     occluded = task.occlude(batch, where)
     assert difference(before, copied(batch)) is None, "occlude() changes the batch in place"
     assert difference(batch.targets, occluded.targets) is None, "occlude() changes the labels"
-    kept = ~where[:, None].expand_as(batch.inputs)
-    assert torch.equal(occluded.inputs[kept], batch.inputs[kept]), (
-        "occlude() changes positions that it should not"
-    )
-    assert not torch.equal(occluded.inputs, batch.inputs), "occlude() changes nothing"
+    now, then = task.attributed(occluded.inputs), task.attributed(batch.inputs)
+    kept = ~where[:, None].expand_as(then)
+    assert torch.equal(now[kept], then[kept]), "occlude() changes positions that it should not"
+    assert not torch.equal(now, then), "occlude() changes nothing"
 
 
-def _positions(batch: Batch) -> Tensor:
-    """Return a mask over the positions of a batch's inputs [B, C, *positions] that is False everywhere."""
-    inputs = batch.inputs
-    if not (isinstance(inputs, Tensor) and inputs.ndim >= 3):
-        raise SkipTest("positions are known for inputs [B, C, *positions] only")
+def _positions(task: Task, batch: Batch) -> Tensor:
+    """Return a mask over the positions that can be occluded, [B, *positions], that is False everywhere."""
+    inputs = task.attributed(batch.inputs)
+    assert isinstance(inputs, Tensor), f"attributed() returns a {type(inputs).__name__}, not a tensor"
+    assert inputs.is_floating_point(), f"attributed() returns {inputs.dtype}; relevance needs a floating type"
     return torch.zeros(inputs.shape[0], *inputs.shape[2:], dtype=torch.bool)
 
 

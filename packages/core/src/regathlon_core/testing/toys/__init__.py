@@ -4,6 +4,7 @@
 task          inputs              features                    targets
 ============  ==================  ==========================  =======================================
 `ToyImages`   [B, 1, H, W]        [B, C, H, W]                class [B]
+`ToyDomains`  [B, 1, H, W]        [B, C, H, W]                class [B], from one of two domains
 `ToyScenes`   [B, 1, H, W]        [B, C, H, W]                class of each pixel [B, H, W], some ignored
 `ToyPoints`   [B, 3, N]           [B, C, N] and [B, C]        class [B]
 `ToyNodes`    one graph           [N, C] (``"nodes"``)        class of each node [N], most ignored
@@ -11,6 +12,7 @@ task          inputs              features                    targets
 ============  ==================  ==========================  =======================================
 """
 
+from regathlon_core.testing.toys.domains import ToyDomains, ToyDomainsSettings
 from regathlon_core.testing.toys.images import ToyImages, ToyImagesSettings
 from regathlon_core.testing.toys.nodes import ToyNodes, ToyNodesSettings
 from regathlon_core.testing.toys.points import ToyPoints, ToyPointsSettings
@@ -24,10 +26,12 @@ TOY_TASKS = (
     ToyNodesSettings(),
     ToyTokensSettings(),
 )
-"""One toy task of every modality."""
+"""One toy task of every modality; ``ToyDomains``, which has domains, is given by name where they are wanted."""
 
 __all__ = [
     "TOY_TASKS",
+    "ToyDomains",
+    "ToyDomainsSettings",
     "ToyImages",
     "ToyImagesSettings",
     "ToyNodes",

@@ -55,7 +55,9 @@ class ToyNodesSettings(TaskSettings):
     summary: ClassVar[str] = "nodes of three communities"
     implementation: ClassVar[str] = "regathlon_core.testing.toys.nodes:ToyNodes"
     dataset: ClassVar[str] = "toy"
-    provides: ClassVar[frozenset[str]] = frozenset({"class_labels", "features", "soft_loss", "views"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"class_labels", "features", "soft_loss", "views", "occlude"}
+    )
     views: ClassVar[tuple[str, ...]] = ("feature_mask",)
     models: ClassVar[tuple[type[ModelSettings], ...]] = (ToyGcnSettings,)
     recipe: ClassVar[Recipe] = Recipe(lr=0.05, batch_size=64, budget=Budget(epochs=20))
@@ -116,6 +118,15 @@ class ToyNodes(ToyTask):
         while True:
             kept = torch.rand(graph.x.shape, generator=generator, device=generator.device) >= 0.1
             yield View(batch.replace(inputs=dataclasses.replace(graph, x=graph.x * kept)))
+
+    def occlude(self, batch: Batch, where: Tensor) -> Batch:
+        """Set the features of nodes [N] to 0."""
+        graph: ToyGraph = batch.inputs
+        return batch.replace(inputs=dataclasses.replace(graph, x=graph.x.masked_fill(where[:, None], 0.0)))
+
+    def attributed(self, inputs: ToyGraph) -> Tensor:
+        """Return the features of the nodes."""
+        return inputs.x
 
 
 class _ToyGcn(nn.Module):
