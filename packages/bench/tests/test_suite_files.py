@@ -5,7 +5,8 @@ import pytest
 
 from regathlon import plugins, yaml_text
 from regathlon.plan import make_plan
-from regathlon.suite import MissingTask, load_suite
+from regathlon.suite import MissingTask
+from regathlon.suite_files import load_suite
 from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget
 

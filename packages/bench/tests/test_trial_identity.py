@@ -9,7 +9,7 @@ import pytest
 
 from regathlon import datasets
 from regathlon.plan import Trial, make_plan
-from regathlon.suite import load_suite
+from regathlon.suite_files import load_suite
 from regathlon_core.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_neither_path_nor_process_nor_hash_seed_matters(suite_file, tmp_path):
     code = (
         "from pathlib import Path\n"
         "from regathlon.plan import make_plan\n"
-        "from regathlon.suite import load_suite\n"
+        "from regathlon.suite_files import load_suite\n"
         f"print(make_plan(load_suite({str(path)!r}), Path('/other/data')).trials[0].id)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

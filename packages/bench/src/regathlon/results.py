@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from regathlon.store import RunFolder, TrialState
+from regathlon_core.settings import Selection
 
+SELECTIONS: tuple[str, ...] = typing.get_args(Selection)
 FAILURES = ("failed", "oom")
 
 

@@ -23,8 +23,8 @@ from regathlon.executors import Options
 from regathlon.files import finite, write_text
 from regathlon.locks import locked
 from regathlon.plan import Trial
+from regathlon.results import SELECTIONS
 from regathlon.store import TrialFolder
-from regathlon.suite import SELECTIONS
 from regathlon_core.engine import EpochRecord, FitResult, Interrupted, fit
 from regathlon_core.errors import UserError
 from regathlon_core.regularizer import build_regularizer

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from regathlon.commands.output import out, write_json, write_table
 from regathlon.export import FORMATS
-from regathlon.results import read_results
+from regathlon.results import SELECTIONS, read_results
 from regathlon_core.errors import unknown
-
-_SELECTIONS = ("last", "best_val", "oracle")
 
 
 def show_status(folder: Path, *, as_json: bool) -> None:
@@ -57,6 +55,6 @@ def export_results(folder: Path, format_: str, selection: str | None) -> None:
 
 
 def _selection(name: str | None) -> str | None:
-    if name is not None and name not in _SELECTIONS:
-        raise unknown("selection", name, _SELECTIONS, where="--selection")
+    if name is not None and name not in SELECTIONS:
+        raise unknown("selection", name, SELECTIONS, where="--selection")
     return name

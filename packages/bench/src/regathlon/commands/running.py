@@ -18,7 +18,8 @@ from regathlon.report import print_report
 from regathlon.results import FAILURES
 from regathlon.run import StoppedNow, cores, run_plan
 from regathlon.store import RunFolder
-from regathlon.suite import Suite, load_suite
+from regathlon.suite import Suite
+from regathlon.suite_files import load_suite
 from regathlon_core.errors import UserError
 
 
