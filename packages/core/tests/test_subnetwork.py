@@ -153,6 +153,31 @@ def test_gradients_outside_of_the_kept_channels_are_those_of_the_full_pass() -> 
     assert not torch.equal(model.one.weight.grad[:4, :4], full["one.weight"][:4, :4])
 
 
+def test_deferred_gradients_are_the_same() -> None:
+    class Scattered(nn.Module):  # rows and columns of ``mix`` are segments
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(3, 8)
+            self.mix, self.out = nn.Linear(14, 10, bias=False), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = self.mix(torch.cat([self.a(x), self.b(x)], 1)).chunk(2, 1)
+            return self.out(left * right) + self.out(right)
+
+    for model, x in ((net().eval(), batch()), (Scattered().double(), batch(4, 3))):
+        with subnetwork(model, 0.6):
+            model(x).square().sum().backward()
+        expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        model.zero_grad()
+        with subnetwork(model, 0.6, defer_gradients=True):
+            model(x).square().sum().backward()
+            model(x).square().sum().backward()
+        with subnetwork(model, 0.6, defer_gradients=True), torch.no_grad():
+            model(x)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(parameter.grad, 2 * expected[name], rtol=1e-12, atol=1e-12, msg=name)
+
+
 def test_evaluation_uses_the_running_statistics_of_the_kept_channels() -> None:
     model, x = net(), batch()
     for _ in range(3):

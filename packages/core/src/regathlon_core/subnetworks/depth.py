@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regathlon_core.errors import UserError, unknown
+from regathlon_core.passes import PassRole, run_as
 from regathlon_core.subnetworks.running import borrowed_buffers, random_state, replaced_forward, sub_role
 
 
@@ -106,9 +107,7 @@ def _forward(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    blocks = _blocks.get(model)
-    if blocks is None:
-        blocks = _blocks[model] = _find(model, original, args, kwargs)
+    blocks = known_blocks(model, original, args, kwargs)
     names = [block.name for block in blocks]
     if isinstance(keep, Mapping):
         for name in keep:
@@ -150,6 +149,19 @@ def residual_blocks(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[Residu
     """
     with sub_role(model):
         return _find(model, model.forward, args, kwargs)
+
+
+def known_blocks(model: nn.Module, forward: Any, args: Any, kwargs: Any) -> tuple[ResidualBlock, ...]:
+    """Return a model's residual blocks; at the first call by watching ``forward(*args, **kwargs)``.
+
+    Raises:
+        UserError: There are none.
+    """
+    blocks = _blocks.get(model)
+    if blocks is None:
+        with run_as(model, PassRole.PROBE):  # nothing that acts on features draws numbers in it
+            blocks = _blocks[model] = _find(model, forward, args, kwargs)
+    return blocks
 
 
 def _find(model: nn.Module, forward: Any, args: Any, kwargs: Any) -> tuple[ResidualBlock, ...]:
@@ -200,7 +212,7 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         if not isinstance(out, Tensor) or not terms:
             return out
-        if func in _SUMS:
+        if func in SUMS:
             sums: dict[str, ResidualBlock] = {}
             for origin in terms:
                 sums.update(origin.sums)
@@ -215,7 +227,7 @@ class _Watch(TorchFunctionMode):
                 name: ResidualBlock(name, block.shortcut, True) for name, block in terms[0].sums.items()
             }
             self._put(out, _Origin(sums=activated))
-        elif func in _COPIES:
+        elif func in COPIES:
             self._put(out, terms[0])
         return out
 
@@ -242,6 +254,6 @@ class _Watch(TorchFunctionMode):
         self._origins[id(tensor)] = tensor, origin
 
 
-_SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
+SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_COPIES = {torch.clone, Tensor.clone, Tensor.contiguous, Tensor.to, Tensor.float, Tensor.detach}
+COPIES = {torch.clone, Tensor.clone, Tensor.contiguous, Tensor.to, Tensor.float, Tensor.detach}

@@ -14,9 +14,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -62,6 +63,60 @@ def rule(*functions: Any, always: bool = False) -> Callable[[Rule], Rule]:
     return register
 
 
+Places = dict[int, tuple[int, int] | Tensor]
+"""By axis, what is cut out: from where to where, or positions."""
+
+
+def cut(tensor: Tensor, places: Places) -> Tensor:
+    """Return what a width keeps of a tensor."""
+    slices = {at: place for at, place in places.items() if isinstance(place, tuple)}
+    if len(slices) > 1 and tensor.requires_grad and torch.is_grad_enabled():
+        crop = [0] * (2 * tensor.dim())
+        for at, (start, stop) in slices.items():
+            last = 2 * (tensor.dim() - 1 - at)
+            crop[last : last + 2] = -start, stop - tensor.shape[at]
+        tensor = F.pad(tensor, crop)  # its gradient is filled up with zeros once, not once per axis
+    else:
+        for at, (start, stop) in slices.items():
+            tensor = tensor.narrow(at, start, stop - start)
+    for at, place in places.items():
+        if isinstance(place, Tensor):
+            tensor = tensor.index_select(at, place)
+    return tensor
+
+
+class Leaf(NamedTuple):
+    """A cut weight that collects its own gradient."""
+
+    parameter: Tensor
+    places: Places
+    tensor: Tensor
+
+    def add_gradient(self) -> None:
+        """Add the gradient to the parameter's, where it was cut from."""
+        if self.tensor.grad is None:
+            return
+        if self.parameter.grad is None:
+            self.parameter.grad = torch.zeros_like(self.parameter)
+        target = self.parameter.grad
+        scattered = []
+        for at, place in self.places.items():
+            if isinstance(place, tuple):
+                target = target.narrow(at, place[0], place[1] - place[0])
+            else:
+                scattered.append((at, place))
+        if not scattered:
+            target += self.tensor.grad
+        elif len(scattered) == 1:
+            target.index_add_(*scattered[0], self.tensor.grad)
+        else:
+            where: list[Any] = [torch.arange(size, device=target.device) for size in target.shape]
+            for at, positions in scattered:
+                where[at] = positions
+            target.index_put_(torch.meshgrid(*where, indexing="ij"), self.tensor.grad, accumulate=True)
+        self.tensor.grad = None
+
+
 class Interception(TorchFunctionMode):
     """One run of a model: a trace at full width that fills a plan, or a narrow run that follows it.
 
@@ -71,16 +126,23 @@ class Interception(TorchFunctionMode):
         widths: What to keep; None to trace.
         output_layers: Names of submodules whose layers keep all outputs; None for the layers whose outputs the model
             returns.
+        leaves: Where cut weights wait for their gradients; None to let those flow through the cut.
     """
 
     def __init__(
-        self, model: nn.Module, plan: Plan, widths: Widths | None, output_layers: Sequence[str] | None
+        self,
+        model: nn.Module,
+        plan: Plan,
+        widths: Widths | None,
+        output_layers: Sequence[str] | None,
+        leaves: dict[Any, Leaf] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.plan = plan
         self.widths = widths
         self.output_layers = output_layers
+        self.leaves = leaves
         self.algebra: Algebra = plan.algebra if widths is None else FrozenAlgebra(widths)
         self.used: dict[str, dict[int, Dim]] = {}
         """Which axes of the model's own tensors were cut, and how."""
@@ -200,12 +262,20 @@ class Interception(TorchFunctionMode):
         own = self.axes(tensor)
         if self.widths is None or FREE not in own:
             return tensor
-        out = tensor
-        for at, (mine, target) in enumerate(zip(own, axes[len(axes) - len(own) :], strict=True)):
-            if mine is FREE and isinstance(target, Dim) and tensor.shape[at] != 1:
-                out = self._narrow(out, at, target)
-                self._remember(tensor, at, target)
-        return out
+        targets = {
+            at: target
+            for at, (mine, target) in enumerate(zip(own, axes[len(axes) - len(own) :], strict=True))
+            if mine is FREE and isinstance(target, Dim) and tensor.shape[at] != 1
+        }
+        for at, target in targets.items():
+            self._remember(tensor, at, target)
+        places = self._places(tensor, targets)
+        if self.leaves is None or not places or not self._defers(tensor):
+            return cut(tensor, places)
+        key = id(tensor), *places
+        if key not in self.leaves:
+            self.leaves[key] = Leaf(tensor, places, cut(tensor.detach(), places).requires_grad_())
+        return self.leaves[key].tensor
 
     def narrow_in_place(self, tensor: Tensor, axes: Sequence[Axis]) -> None:
         """Cut a constant that is about to be written to, where it stands."""
@@ -325,18 +395,24 @@ class Interception(TorchFunctionMode):
         pairs = zip(axes, sizes, strict=True)
         return compose([axis if isinstance(axis, Dim) else Dim(size, whole=True) for axis, size in pairs])
 
-    def _narrow(self, tensor: Tensor, at: int, axis: Dim) -> Tensor:
+    def _places(self, tensor: Tensor, targets: dict[int, Dim]) -> Places:
         assert self.widths is not None
-        if tensor.shape[at] != axis.size:
-            raise UserError(
-                f"A tensor of {tensor.shape[at]} channels met one that has {axis.size} at full width, in layer "
-                f"{self.where()!r}: a call that torch does not let anyone intercept made it."
-            )
-        runs = self.widths.runs(axis)
-        if len(runs) == 1:
-            start, stop = runs[0]
-            return tensor if stop - start == axis.size else tensor.narrow(at, start, stop - start)
-        return tensor.index_select(at, self.positions(axis, tensor.device))
+        places: Places = {}
+        for at, axis in targets.items():
+            if tensor.shape[at] != axis.size:
+                raise UserError(
+                    f"A tensor of {tensor.shape[at]} channels met one that has {axis.size} at full width, in layer "
+                    f"{self.where()!r}: a call that torch does not let anyone intercept made it."
+                )
+            runs = self.widths.runs(axis)
+            if len(runs) > 1:
+                places[at] = self.positions(axis, tensor.device)
+            elif runs != ((0, axis.size),):
+                places[at] = runs[0]
+        return places
+
+    def _defers(self, tensor: Tensor) -> bool:
+        return tensor.is_leaf and tensor.requires_grad and torch.is_grad_enabled()
 
     def _remember(self, tensor: Tensor, at: int, axis: Dim) -> None:
         name = self._learned.get(id(tensor)) or self._buffers.get(id(tensor))

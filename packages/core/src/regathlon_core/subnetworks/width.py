@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
-from regathlon_core.subnetworks.interception import Interception
+from regathlon_core.subnetworks.interception import Interception, Leaf
 from regathlon_core.subnetworks.plan import Divisor, Plan
 from regathlon_core.subnetworks.running import borrowed_buffers, random_state, replaced_forward, sub_role
 
@@ -53,6 +53,7 @@ def subnetwork(
     *,
     output_layers: Sequence[str] | None = None,
     divisor: Divisor = 1.0,
+    defer_gradients: bool = False,
 ) -> Iterator[SubNetwork]:
     """Run a model with a fraction of its channels: inside the block, ``model(x)`` is the sub-network.
 
@@ -79,6 +80,9 @@ def subnetwork(
         output_layers: Names of submodules that keep all their outputs (a container: all of its layers). None for the
             layers whose outputs the model returns.
         divisor: Channel counts are multiples of it; or, by pattern of layer name, one each (see ``kept_channels``).
+        defer_gradients: Cut weights collect gradients of their own, which are added to the parameters' ``grad`` when
+            the block ends: several times less memory traffic than through the cut, which pads every gradient to full
+            size. Call ``backward`` inside the block; ``torch.autograd.grad`` and hooks on parameters do not see them.
 
     Yields:
         Which channels were used, once the model has run.
@@ -108,7 +112,8 @@ def subnetwork(
         raise UserError(f"This {type(model).__name__} is inside a sub-network block already.")
     sub = SubNetwork()
     layers = None if output_layers is None else tuple(output_layers)
-    forward = _Forward(model, model.forward, width, layers, divisor, sub)
+    leaves: dict[Any, Leaf] | None = {} if defer_gradients else None
+    forward = _Forward(model, model.forward, width, layers, divisor, leaves, sub)
     with sub_role(model), replaced_forward(model, forward):
         yield sub
     if not forward.called:
@@ -116,6 +121,8 @@ def subnetwork(
             f"{type(model).__name__} was not called inside its sub-network block: call the model itself, its submodules "
             "run at full width."
         )
+    for leaf in (leaves or {}).values():
+        leaf.add_gradient()
 
 
 class _Forward:
@@ -128,11 +135,12 @@ class _Forward:
         width: float,
         output_layers: tuple[str, ...] | None,
         divisor: Divisor,
+        leaves: dict[Any, Leaf] | None,
         sub: SubNetwork,
     ) -> None:
         self.model, self.original = model, original
         self.width, self.divisor, self.output_layers = width, divisor, output_layers
-        self.sub = sub
+        self.leaves, self.sub = leaves, sub
         self.called = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,7 +169,7 @@ class _Forward:
 
     def _run(self, plan: Plan, args: Any, kwargs: Any) -> Any:
         widths = plan.widths(self.width, self.divisor)
-        run = Interception(self.model, plan, widths, self.output_layers)
+        run = Interception(self.model, plan, widths, self.output_layers, self.leaves)
         give_back = random_state()
         try:
             with run:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regathlon_core.subnetworks.dims import Dim
 from regathlon_core.subnetworks.interception import CONSTANT, FREE, LEARNED, Axis, Interception, rule
 from regathlon_core.subnetworks.rules.pointwise import broadcast, named
 
@@ -63,7 +64,6 @@ def _convolution(
     at = input.dim() - (weight.dim() - 1)  # of the channels; unbatched inputs have them first
     axes = [None if axis is FREE else axis for axis in run.axes(input)]
     channels = run.shape(input)[at]
-    run.whole(*axes[at + 1 :])
     into, out_of = (0, 1) if transposed else (1, 0)
     outputs = weight.shape[out_of] * (groups if transposed else 1)
     inner, outer = axes[at], run.produced(weight, out_of, outputs)
@@ -83,7 +83,16 @@ def _convolution(
         run.combine(pair[into], run.axes(weight)[into])
     weight = run.fit(weight, [*pair, *[None] * (weight.dim() - 2)])
     bias = None if bias is None else run.fit(bias, [outer])
-    return weight, bias, groups, [*axes[:at], outer, *[None] * (weight.dim() - 2)]
+    return weight, bias, groups, [*axes[:at], outer, *axes[at + 1 :]]
+
+
+def _space(run: Interception, weight: Tensor, input: Tensor, out: Tensor, axes: list[Axis]) -> list[Axis]:
+    """Keep channels whole that a convolution slides along (attention over channels), unless it keeps their number."""
+    for at in range(2 - weight.dim(), 0):
+        if isinstance(axes[at], Dim) and out.shape[at] != input.shape[at]:
+            run.whole(axes[at])
+            axes[at] = None
+    return axes
 
 
 @rule(F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d, always=True)
@@ -100,7 +109,8 @@ def convolution(
 ) -> Any:
     """Weights [out, in / groups, *kernel]; groups go as a whole, and so do the channels of a depthwise one."""
     weight, bias, groups, axes = _convolution(run, function, input, weight, bias, groups, transposed=False)
-    return run.put(function(input, weight, bias, stride, padding, dilation, groups), axes)
+    out = function(input, weight, bias, stride, padding, dilation, groups)
+    return run.put(out, _space(run, weight, input, out, axes))
 
 
 @rule(
@@ -121,7 +131,8 @@ def transposed_convolution(
 ) -> Any:
     """Weights [in, out / groups, *kernel]."""
     weight, bias, groups, axes = _convolution(run, function, input, weight, bias, groups, transposed=True)
-    return run.put(function(input, weight, bias, stride, padding, output_padding, groups, dilation), axes)
+    out = function(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return run.put(out, _space(run, weight, input, out, axes))
 
 
 # ---- normalisation -----------------------------------------------------------------------------------------

@@ -250,6 +250,18 @@ def patches(run: Interception, function: Any, input: Tensor, *args: Any, **kwarg
     return run.put(out, (*axes[:-3], channels, None))
 
 
+@rule(F.fold)
+def unpatched(run: Interception, function: Any, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Fold windows back into space: [B, C · window, L] to [B, C, H, W]."""
+    axes = run.axes(input)
+    run.whole(axes[-1])
+    out = function(input, *args, **kwargs)
+    window = input.shape[-2] // out.shape[-3]
+    channels, inside = run.split(axes[-2], [run.shape(input)[-2] // window, window])
+    run.whole(inside)
+    return run.put(out, (*axes[:-2], channels, None, None))
+
+
 @rule(
     *named(
         "topk sort argsort kthvalue mode cummax cummin unique histc bincount nonzero equal allclose tolist numpy "
