@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATTERNS = ("*.md", "docs/**/*.md", "packages/*/README.md", "packages/*/src/**/*.md", "datasets/**/*.md", "benchmarks/**/*.md")
+PATTERNS = (
+    "*.md",
+    "docs/**/*.md",
+    "packages/*/README.md",
+    "packages/*/src/**/*.md",
+    "datasets/**/*.md",
+    "benchmarks/**/*.md",
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -30,10 +37,11 @@ def test_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_links_lead_somewhere() -> None:
-    broken = []
-    for pattern in PATTERNS:
-        for path in ROOT.glob(pattern):
-            for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text()):
-                if not (path.parent / target).exists():
-                    broken.append(f"{path.relative_to(ROOT)}: {target}")
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for pattern in PATTERNS
+        for path in ROOT.glob(pattern)
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text())
+        if not (path.parent / target).exists()
+    ]
     assert not broken

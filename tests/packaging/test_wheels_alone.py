@@ -56,12 +56,18 @@ def uv() -> str:
 @pytest.fixture(scope="module")
 def wheels(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
-    subprocess.run([uv, "build", "--quiet", "--wheel", "--all-packages", "--out-dir", folder, ROOT], check=True)
+    subprocess.run(
+        [uv, "build", "--quiet", "--wheel", "--all-packages", "--out-dir", folder, ROOT], check=True
+    )
     return folder
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "TOX"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "VIRTUAL_ENV", "TOX"))
+    }
     return {**kept, "VIRTUAL_ENV": str(folder), "OMP_NUM_THREADS": "1"}
 
 
@@ -75,14 +81,23 @@ def test_alone(package: str, uv: str, wheels: Path, tmp_path: Path) -> None:
     subprocess.run(install, check=True, cwd=tmp_path, env=environment)
 
     listed = subprocess.run(
-        [uv, "pip", "list", "--format", "freeze"], check=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        [uv, "pip", "list", "--format", "freeze"],
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     ours, program = PACKAGES[package]
     installed = {line.partition("==")[0] for line in listed.stdout.split() if line.startswith("regathlon")}
     assert installed == ours
 
     ran = subprocess.run(
-        [tmp_path / "env/bin/python", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [tmp_path / "env/bin/python", "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stderr
     assert "accuracy" in ran.stdout

@@ -56,9 +56,15 @@ def test_reasoning_equals_loops() -> None:
             products = [math.exp(float(np.dot(v[b, i], v[b, k])) / temperature) for k in range(3)]
             for j in range(3):
                 a[i, j] = (1 - products[j] / sum(products)) / 2
-        h1 = np.maximum([[sum(a[i, j] * (v[b, j] @ w1[:, c]) for j in range(3)) for c in range(2)] for i in range(3)], 0)
-        h2 = h1 + np.maximum([[sum(a[i, j] * (h1[j] @ w2[:, c]) for j in range(3)) for c in range(2)] for i in range(3)], 0)
-        wanted[b] = [[sum(a[i, j] * (h2[j] @ w3[:, c]) for j in range(3)) for c in range(4)] for i in range(3)]
+        h1 = np.maximum(
+            [[sum(a[i, j] * (v[b, j] @ w1[:, c]) for j in range(3)) for c in range(2)] for i in range(3)], 0
+        )
+        h2 = h1 + np.maximum(
+            [[sum(a[i, j] * (h1[j] @ w2[:, c]) for j in range(3)) for c in range(2)] for i in range(3)], 0
+        )
+        wanted[b] = [
+            [sum(a[i, j] * (h2[j] @ w3[:, c]) for j in range(3)) for c in range(4)] for i in range(3)
+        ]
     vertices = torch.from_numpy(v)
     weights = (torch.from_numpy(w) for w in (w1, w2, w3))
     found = graph_reasoning(vertices, vertex_adjacency(vertices), *weights)
@@ -95,7 +101,9 @@ def test_samples_do_not_see_each_other() -> None:
 def test_graphs_of_a_batch_do_not_see_each_other_nor_what_fills_them_up() -> None:
     vertices = torch.randn(2, 5, 6, generator=stream(0, "v"), dtype=torch.float64)
     valid = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    weights = [torch.randn(s, generator=stream(0, "w"), dtype=torch.float64) for s in ((6, 3), (3, 3), (3, 6))]
+    weights = [
+        torch.randn(s, generator=stream(0, "w"), dtype=torch.float64) for s in ((6, 3), (3, 3), (3, 6))
+    ]
     together = graph_reasoning(vertices, vertex_adjacency(vertices, valid=valid), *weights)
     alone = graph_reasoning(vertices[1:, :3], vertex_adjacency(vertices[1:, :3]), *weights)
     torch.testing.assert_close(together[1:, :3], alone, atol=1e-13, rtol=0)
@@ -145,7 +153,9 @@ def test_gradients_reach_the_graph_and_the_features(pool: str) -> None:
 
 def test_designs_that_must_agree() -> None:
     x = torch.randn(2, 8, 6, 6, generator=stream(0, "x"))
-    pooled, own = (layer(8, p=0.5, block_size=2, alpha=0.5, adjacency="uniform", pool=pool) for pool in ("mean", "none"))
+    pooled, own = (
+        layer(8, p=0.5, block_size=2, alpha=0.5, adjacency="uniform", pool=pool) for pool in ("mean", "none")
+    )
     own.load_state_dict(pooled.state_dict())
     # With uniform edges all vertices reason the same, so pooling them changes nothing; the noise is drawn first or
     # later, so compare directions.

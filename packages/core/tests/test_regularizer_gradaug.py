@@ -159,12 +159,12 @@ def test_views_are_made_of_the_mixed_batch(task: ToyImages, model: nn.Module, ba
 
 
 def test_one_graph_is_alive_at_a_time(task: ToyImages, model: nn.Module, batch: Batch) -> None:
-    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
-
     class Saved:
         def __init__(self, tensor: Tensor) -> None:
             self.tensor = tensor
             alive.add(self)
+
+    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
 
     counts = []
     with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):

@@ -64,7 +64,11 @@ def listing(x: Tensor, grads: Tensor, p: float, p_gsnr: float, b: int, generator
     window = side - b + 1
     k = int(channels * window * window * ((p * side * side) / (b**2 * (window * window))) * b**2)
     threshold = np.sort(ratios.ravel())[::-1][k]
-    coins = torch.empty(1, channels, window, window, dtype=x.dtype).bernoulli_(p_gsnr, generator=generator).numpy()
+    coins = (
+        torch.empty(1, channels, window, window, dtype=x.dtype)
+        .bernoulli_(p_gsnr, generator=generator)
+        .numpy()
+    )
     keep = np.ones((channels, side, side))
     for c in range(channels):
         for i in range(window):
@@ -79,7 +83,9 @@ def listing(x: Tensor, grads: Tensor, p: float, p_gsnr: float, b: int, generator
 def test_the_listing_number_for_number(block: int, p_gsnr: float) -> None:
     x, grads = noise(6, 4, 9, 9), noise(6, 4, 9, 9, seed=1)
     found = gsnr_drop_block(x, grads, 0.1, p_gsnr, block, variant="listing", generator=stream(0, "coins"))
-    torch.testing.assert_close(found, listing(x, grads, 0.1, p_gsnr, block, stream(0, "coins")), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        found, listing(x, grads, 0.1, p_gsnr, block, stream(0, "coins")), atol=1e-12, rtol=0
+    )
 
 
 def test_where_the_listing_fails_it_says_so_and_aligned_works() -> None:
@@ -156,7 +162,9 @@ def test_the_probe_asks_for_the_gradients_of_the_plain_pass_and_leaves_no_trace(
 
 
 def test_gradients_before_a_global_average_are_constant_and_whole_channels_are_chosen() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
     images, labels = noise(8, 1, 7, 7, dtype=torch.float32), torch.arange(8) % 3
     features = model[0](images)
     grads = torch.autograd.grad(F.cross_entropy(model[1:](features), labels), features)[0]

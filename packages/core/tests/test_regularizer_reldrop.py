@@ -63,9 +63,9 @@ def test_a_block_is_the_clipped_box_around_its_centre() -> None:
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
         assert bool(mask[top:bottom, left:right].all())
         assert int(mask.sum()) == (bottom - top) * (right - left)
-        if 0 < top and bottom < 11:
+        if top > 0 and bottom < 11:
             assert top == 2 - (bottom - top) // 2
-        if 0 < left and right < 13:
+        if left > 0 and right < 13:
             assert left == 9 - (right - left) // 2
 
 

@@ -51,7 +51,8 @@ def sample_vertices(
         device: Where to draw.
 
     Returns:
-        Positions, int64 [B, K], and which of the K are vertices of their sample, bool [B, K], or None for all.
+        Positions, int64 [B, K], and which of the K are vertices of their sample, bool [B, K], or None for
+        all.
     """
     order = torch.rand(batch, positions, generator=generator, device=device)
     if present is None:
@@ -67,8 +68,8 @@ def vertex_adjacency(
 ) -> Tensor:
     """Return the weights of the edges between vertices.
 
-    ``"dissimilarity"`` is Eq. 6 of the paper, A = (1 - softmax(V Vᵀ / T)) / (K - 1): rows sum to 1, and unlike vertices
-    weigh more. A single vertex has no other: A = 0.
+    ``"dissimilarity"`` is Eq. 6 of the paper, A = (1 - softmax(V Vᵀ / T)) / (K - 1): rows sum to 1, and
+    unlike vertices weigh more. A single vertex has no other: A = 0.
 
     Args:
         vertices: [B, K, C], float32 or float64.
@@ -101,8 +102,8 @@ def vertex_adjacency(
 def graph_reasoning(vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
     """Return each vertex's distortion: two bottlenecks around a residual graph convolution, one shared adjacency.
 
-    H1 = relu(A V W1), H2 = H1 + relu(A H1 W2), R = A H2 W3. There are no biases and no outer residual: A = 0 must give
-    R = 0, which makes DropGraph DropBlock.
+    H1 = relu(A V W1), H2 = H1 + relu(A H1 W2), R = A H2 W3. There are no biases and no outer residual: A = 0
+    must give R = 0, which makes DropGraph DropBlock.
 
     Args:
         vertices: V, [B, K, C].

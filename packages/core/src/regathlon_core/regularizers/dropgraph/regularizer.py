@@ -42,17 +42,19 @@ class GraphBranch(nn.Module):
 class DropGraph(FeatureRegularizer[DropGraphSettings]):
     """Replace dropped features by distortions that a graph of sampled feature vectors reasons out.
 
-    Two branches. The mask branch drops blocks as DropBlock does, one gate per feature vector. The graph branch
-    samples a share ``alpha`` of the positions as vertices, joins them by an adjacency that favours unlike ones (Eq. 6), passes them
-    through two graph-convolution bottlenecks with a residual one between, and pools the result to one distortion per map. Dropped
-    units become that distortion times U(0, 1). Gradients train the graph network and, through the vertices, the model.
+    Two branches. The mask branch drops blocks as DropBlock does, one gate per feature vector. The graph
+    branch samples a share ``alpha`` of the positions as vertices, joins them by an adjacency that favours
+    unlike ones (Eq. 6), passes them through two graph-convolution bottlenecks with a residual one between,
+    and pools the result to one distortion per map. Dropped units become that distortion times U(0, 1).
+    Gradients train the graph network and, through the vertices, the model.
 
     Every sample has a graph of its own; of a batch of graphs, every graph is a sample.
 
-    As a layer of one's own it needs the number of channels: ``layer.prepare([FeaturePoint("", channels=64)])``.
+    As a layer of one's own it needs the number of channels:
+    ``layer.prepare([FeaturePoint("", channels=64)])``.
 
-    Source: Xiang et al.: Partial Graph Reasoning for Neural Network Regularization, arXiv:2106.01805 (v2), Algorithm 1,
-    Eqs. 2-6. No code was published.
+    Source: Xiang et al.: Partial Graph Reasoning for Neural Network Regularization, arXiv:2106.01805 (v2),
+    Algorithm 1, Eqs. 2-6. No code was published.
 
     Choices where the paper is silent: (1) the softmax's temperature is the number of channels; (2) exactly
     round(alpha·positions) vertices instead of Bernoulli(alpha); (3) the shapes of schedules f2 to f5.
@@ -103,7 +105,8 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
             (len(x), channels), x.shape[2:], settings.block_size, p, generator=generator, device=x.device
         )
         features = x.flatten(2) if x.dtype == torch.float64 else x.flatten(2).float()
-        with torch.autocast(x.device.type, enabled=False):  # products of many channels overflow half precision
+        # Products of many channels overflow half precision.
+        with torch.autocast(x.device.type, enabled=False):
             distortion = self._distortion(features, generator, place)
             noise = torch.rand(features.shape, generator=generator, device=x.device, dtype=features.dtype)
             distorted = (distortion * noise).to(x.dtype).view_as(x)
@@ -139,9 +142,12 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
         return reasoned.gather(1, owner[:, :, None].expand(-1, -1, x.shape[1])).mT
 
     def _branch(self, place: str) -> GraphBranch:
-        branch = self.branches[_key(place)] if _key(place) in self.branches else None
-        if not isinstance(branch, GraphBranch):
-            raise UserError("As a layer of your own, dropgraph needs prepare([FeaturePoint('', channels=...)]) first.")
+        key = _key(place)
+        if key not in self.branches:
+            raise UserError(
+                "As a layer of your own, dropgraph needs prepare([FeaturePoint('', channels=...)]) first."
+            )
+        branch: GraphBranch = self.branches[key]  # type: ignore[assignment]
         return branch
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 
-def sample_widths(n: int, alpha: float, generator: torch.Generator, *, always_min: bool = False) -> list[float]:
+def sample_widths(
+    n: int, alpha: float, generator: torch.Generator, *, always_min: bool = False
+) -> list[float]:
     """Return the widths of a step's sub-networks, widest first.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ S = TypeVar("S", bound=RegularizerSettings)
 class _TaughtPasses(Regularizer[S]):
     """A full pass on the batch, then passes of sub-networks on views of it, taught by the full pass's outputs.
 
-    Subclasses say which widths and which views. Every pass is backpropagated before the next begins, so memory is
-    that of the largest. Sub passes normalise by the statistics of their own batch and store none.
+    Subclasses say which widths and which views. Every pass is backpropagated before the next begins, so
+    memory is that of the largest. Sub passes normalise by the statistics of their own batch and store none.
     """
 
     def losses(
@@ -63,17 +63,17 @@ class _TaughtPasses(Regularizer[S]):
 class GradAug(_TaughtPasses[GradAugSettings]):
     """Train sub-networks of random width on transformed views with soft labels from the full network.
 
-    In a step the full network learns from the labels; its outputs, detached, are then the soft labels of ``n``
-    sub-networks, the first channels of the full one, each on a view of its own. All terms have weight 1. The widest
-    comes first; one sub-network has the smallest width ``alpha`` (if there are two or more), the others' widths are
-    uniform in [alpha, 1].
+    In a step the full network learns from the labels; its outputs, detached, are then the soft labels of
+    ``n`` sub-networks, the first channels of the full one, each on a view of its own. All terms have weight
+    1. The widest comes first; one sub-network has the smallest width ``alpha`` (if there are two or more),
+    the others' widths are uniform in [alpha, 1].
 
     Source: Yang, Zhu, Chen: GradAug: A New Regularization Method for Deep Neural Networks, NeurIPS 2020,
     arXiv:2006.07989, Algorithm 1 and Section 3.1. The authors' code: https://github.com/taoyang1122/GradAug.
 
-    Deviations: (1) a pass's role, not its width, decides that batch-norm stores nothing, so a sub-network that happens
-    to have width 1 stores nothing either; (2) with ``n=1`` the width is random, as the paper says, while the code
-    takes ``alpha`` (``always_min=True``).
+    Deviations: (1) a pass's role, not its width, decides that batch-norm stores nothing, so a sub-network
+    that happens to have width 1 stores nothing either; (2) with ``n=1`` the width is random, as the paper
+    says, while the code takes ``alpha`` (``always_min=True``).
 
     Example:
         >>> from regathlon_core import Budget, GradAug, Recipe, fit

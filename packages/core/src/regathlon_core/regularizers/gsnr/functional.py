@@ -20,8 +20,8 @@ _POOL = {
 def gradient_snr(grads: Tensor, *, relative_epsilon: float = 1e-3) -> Tensor:
     """Return the signal-to-noise ratio of gradients over samples: squared mean over variance.
 
-    The variance is the unbiased one. What keeps it from zero is a share of its own average, so that the ratio does not
-    depend on the gradients' scale, as it does with the supplement's constant 1e-7.
+    The variance is the unbiased one. What keeps it from zero is a share of its own average, so that the ratio
+    does not depend on the gradients' scale, as it does with the supplement's constant 1e-7.
 
     Args:
         grads: One gradient per sample, [N, *], N at least 2.
@@ -74,8 +74,8 @@ def sample_gsnr_block_mask(
         p: Share to choose, in [0, 1].
         p_gsnr: Probability that a chosen block is dropped.
         block_size: Side of a block; cut to the map.
-        ratio: ``"drop"``: as many blocks as would cover a share ``p`` of the map if none overlapped; ``"seed"``: a share
-            ``p`` of all places.
+        ratio: ``"drop"``: as many blocks as would cover a share ``p`` of the map if none overlapped; ``"seed"``:
+            a share ``p`` of all places.
         score: ``"center"``, ``"mean"`` or ``"max"`` of the ratios in a block.
         generator: Source of randomness.
 
@@ -114,14 +114,15 @@ def gsnr_drop_block(
 ) -> Tensor:
     """Drop the blocks whose gradients have the highest signal-to-noise ratio and rescale the rest.
 
-    Michalkiewicz et al.: Domain Generalization Guided by Gradient Signal to Noise Ratio of Parameters, ICCV 2023,
-    supplement, Listing 2 (``drop_block2d_gsnr``).
+    Michalkiewicz et al.: Domain Generalization Guided by Gradient Signal to Noise Ratio of Parameters, ICCV
+    2023, supplement, Listing 2 (``drop_block2d_gsnr``).
 
-    Deviations of ``variant="aligned"``: (1) a block is centred on the gradient that chose it, where the listing puts
-    its lower right corner there; (2) exactly as many blocks as asked for are chosen, where the listing drops everything
-    when gradients tie at zero; (3) ``p`` is the share that is dropped, where the listing's chooses blocks (``ratio="seed"``);
-    (4) the variance is guarded relative to its average; (5) even blocks, unequal sides and one or three dimensions
-    work; (6) where everything is dropped the result is zero. ``variant="listing"`` has the listing's numbers.
+    Deviations of ``variant="aligned"``: (1) a block is centred on the gradient that chose it, where the
+    listing puts its lower right corner there; (2) exactly as many blocks as asked for are chosen, where the
+    listing drops everything when gradients tie at zero; (3) ``p`` is the share that is dropped, where the
+    listing's chooses blocks (``ratio="seed"``); (4) the variance is guarded relative to its average; (5) even
+    blocks, unequal sides and one or three dimensions work; (6) where everything is dropped the result is
+    zero. ``variant="listing"`` has the listing's numbers.
 
     Args:
         x: Features [N, C, *spatial].
@@ -138,7 +139,8 @@ def gsnr_drop_block(
         Like ``x``; ``x`` itself where ``p`` is 0 or there is one sample only.
 
     Raises:
-        UserError: The shapes differ, or the listing has no answer (even block, unequal sides, p that chooses all).
+        UserError: The shapes differ, or the listing has no answer (even block, unequal sides, p that chooses
+        all).
 
     Example:
         >>> x, grads = torch.ones(4, 2, 6, 6), torch.randn(4, 2, 6, 6)
@@ -153,7 +155,9 @@ def gsnr_drop_block(
         dropped = _listing_mask(grads, p, p_gsnr, block_size, generator)
         kept = (~dropped).to(x.dtype)
         return x * kept * (kept.numel() / (1e-6 + kept.sum()))
-    dropped = sample_gsnr_block_mask(grads, p, p_gsnr, block_size, ratio=ratio, score=score, generator=generator)
+    dropped = sample_gsnr_block_mask(
+        grads, p, p_gsnr, block_size, ratio=ratio, score=score, generator=generator
+    )
     return drop_units(x, dropped, keep_scale(dropped))
 
 
@@ -162,7 +166,9 @@ def _listing_mask(
 ) -> Tensor:
     """Return the mask of Listing 2: the same comparisons in the same order, and the same random numbers."""
     if grads.ndim != 4 or grads.shape[2] != grads.shape[3]:
-        raise UserError(f"Listing 2 needs square maps [N, C, H, H], not {tuple(grads.shape)}; use variant='aligned'.")
+        raise UserError(
+            f"Listing 2 needs square maps [N, C, H, H], not {tuple(grads.shape)}; use variant='aligned'."
+        )
     channels, side = grads.shape[1], grads.shape[2]
     block = min(block_size, side)
     if block % 2 == 0:

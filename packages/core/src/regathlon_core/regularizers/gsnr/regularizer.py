@@ -20,20 +20,23 @@ from regathlon_core.task import Batch, Task
 class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
     """Drop the features whose gradients have the highest signal-to-noise ratio over the batch (DB+gsnr).
 
-    In every step a probe pass on the same batch gives the gradient of the loss with respect to the features at every
-    place, in one call; features whose gradients agree over the samples are the ones the model leans on in all of them, and blocks of
-    these are dropped in the pass that trains. The mask is shared by the batch. Where positions mean nothing of their own (points,
-    nodes), the statistics run over positions too, and whole channels are dropped.
+    In every step a probe pass on the same batch gives the gradient of the loss with respect to the features
+    at every place, in one call; features whose gradients agree over the samples are the ones the model leans
+    on in all of them, and blocks of these are dropped in the pass that trains. The mask is shared by the
+    batch. Where positions mean nothing of their own (points, nodes), the statistics run over positions too,
+    and whole channels are dropped.
 
-    The probe pass moves no statistics, leaves no gradients, and has dropout off. A batch of one sample has no variance: nothing is
-    dropped. In passes of another role than ``full`` (sub-networks on views) nothing is dropped, since a mask belongs to
-    its batch.
+    The probe pass moves no statistics, leaves no gradients, and has dropout off. A batch of one sample has no
+    variance: nothing is dropped. In passes of another role than ``full`` (sub-networks on views) nothing is
+    dropped, since a mask belongs to its batch.
 
-    As a layer of one's own it does nothing: use ``regathlon_core.functional.gsnr_drop_block`` with gradients at hand.
+    As a layer of one's own it does nothing: use ``regathlon_core.functional.gsnr_drop_block`` with gradients
+    at hand.
 
-    Source: Michalkiewicz et al.: Domain Generalization Guided by Gradient Signal to Noise Ratio of Parameters, ICCV 2023,
-    arXiv:2310.07361; supplement, Listings 1 and 2. No code was published. Deviations: see ``gsnr_drop_block``; and batch-norm's
-    statistics move once in a step, where the listing moves them twice.
+    Source: Michalkiewicz et al.: Domain Generalization Guided by Gradient Signal to Noise Ratio of
+    Parameters, ICCV 2023, arXiv:2310.07361; supplement, Listings 1 and 2. No code was published. Deviations:
+    see ``gsnr_drop_block``; and batch-norm's statistics move once in a step, where the listing moves them
+    twice.
 
     Example:
         >>> from regathlon_core import Budget, GSNRDrop, Recipe, fit
@@ -65,7 +68,13 @@ class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
         settings = self.settings
         if settings.variant == "listing" and grads.shape == x.shape:
             return gsnr_drop_block(
-                x, grads, settings.p, settings.p_gsnr, settings.block_size, variant="listing", generator=generator
+                x,
+                grads,
+                settings.p,
+                settings.p_gsnr,
+                settings.block_size,
+                variant="listing",
+                generator=generator,
             )
         dropped = sample_gsnr_block_mask(
             grads,
@@ -104,7 +113,10 @@ class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
         """Return every place's gradients as [samples, C, *positions]."""
         self._probed = {}
         try:
-            with run_as(model, PassRole.PROBE), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            with (
+                run_as(model, PassRole.PROBE),
+                torch.random.fork_rng([device] if device.type == "cuda" else []),
+            ):
                 loss = task.loss(model, batch)
             reached = {name: output for name, output in self._probed.items() if output.requires_grad}
             grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)

@@ -45,9 +45,9 @@ def sample_relevant_positions(
 ) -> Tensor:
     """Draw single positions to occlude, the relevant ones more often.
 
-    A position is chosen where alpha·u + (1-alpha)·r >= 1-beta, u uniform in [0, 1) and r its relevance scaled to [0, 1];
-    so with probability clip((alpha + (1-alpha)·r - (1-beta)) / alpha, 0, 1). With alpha = 1 relevance does not matter
-    and the rate is beta.
+    A position is chosen where alpha·u + (1-alpha)·r >= 1-beta, u uniform in [0, 1) and r its relevance scaled
+    to [0, 1]; so with probability clip((alpha + (1-alpha)·r - (1-beta)) / alpha, 0, 1). With alpha = 1
+    relevance does not matter and the rate is beta.
 
     Args:
         relevance: [B, *positions]; or [N] with ``group``.
@@ -99,16 +99,23 @@ def sample_relevant_blocks(
     batch, *spatial = relevance.shape
     device = relevance.device
     side, fits = sample_box_sides(
-        batch, spatial, area=area, aspect=aspect, log_aspect=True, whole=False, generator=generator, device=device
+        batch,
+        spatial,
+        area=area,
+        aspect=aspect,
+        log_aspect=True,
+        whole=False,
+        generator=generator,
+        device=device,
     )
     flat = relevance.flatten(1)
     count = min(centers, flat.shape[1])
     place, rank, coin = sample_uniform((3, batch), generator=generator, device=device)
-    best = flat.topk(count, dim=1).indices.gather(1, (rank * count).long().clamp_(max=count - 1)[:, None])[:, 0]
+    best = flat.topk(count, dim=1).indices.gather(1, (rank * count).long().clamp_(max=count - 1)[:, None])[
+        :, 0
+    ]
     anywhere = (place * flat.shape[1]).long().clamp_(max=flat.shape[1] - 1)
     centre = torch.stack(torch.unravel_index(torch.where(coin < alpha, anywhere, best), spatial), dim=1)
-    start = centre - side // 2  # rounding half to even, as the authors' code does, can leave the centre outside
+    start = centre - side // 2  # the authors' rounding, half to even, can leave the centre outside
     stop = torch.where(fits[:, None], start + side, start)
     return box_mask(start, stop, spatial)[:, 0]
-
-

@@ -28,17 +28,18 @@ _BLOCKS, _PIXELS, _POINTS = _Rates(0.5, 0.0, 0.0), _Rates(0.3, 0.3, 0.5), _Rates
 class RelDrop(Regularizer[RelDropSettings]):
     """Occlude the parts of training inputs that the model relies on for their true class.
 
-    In every step Layer-wise Relevance Propagation from the true class's logit says, in evaluation mode, how much each
-    position of each input contributes; a block around the most relevant position, or positions drawn by relevance and chance, are
-    replaced by the modality's absent value (``Task.occlude``), and the model trains on the rest. Relevance is a constant: no second
-    derivatives. The inputs of a composition are occluded before they are mixed.
+    In every step Layer-wise Relevance Propagation from the true class's logit says, in evaluation mode, how
+    much each position of each input contributes; a block around the most relevant position, or positions
+    drawn by relevance and chance, are replaced by the modality's absent value (``Task.occlude``), and the
+    model trains on the rest. Relevance is a constant: no second derivatives. The inputs of a composition are
+    occluded before they are mixed.
 
-    Source: Gururaj et al.: Relevance-driven Input Dropout: an Explanation-guided Regularization Technique, arXiv:2505.21595. The
-    authors' code: https://github.com/Shreyas-Gururaj/LRP_Relevance_Dropout.
+    Source: Gururaj et al.: Relevance-driven Input Dropout: an Explanation-guided Regularization Technique,
+    arXiv:2505.21595. The authors' code: https://github.com/Shreyas-Gururaj/LRP_Relevance_Dropout.
 
-    Deviations: (1) relevance is conserved (the code's is not, where branches are added); (2) the coin ``p`` is tossed for
-    every sample, in the code for the batch; (3) the absent value is the task's, for normalised images 0, their mean;
-    (4) nodes of graphs are positions too.
+    Deviations: (1) relevance is conserved (the code's is not, where branches are added); (2) the coin ``p``
+    is tossed for every sample, in the code for the batch; (3) the absent value is the task's, for normalised
+    images 0, their mean; (4) nodes of graphs are positions too.
 
     Example:
         >>> from regathlon_core import Budget, Recipe, RelDrop, fit
