@@ -22,6 +22,7 @@ from regathlon_core import (
 from regathlon_core.testing import (
     TOY_TASKS,
     Check,
+    ToyDomains,
     ToyImages,
     ToyTokens,
     all_regularizers,
@@ -119,7 +120,9 @@ SOUND = [
 ]
 
 
-@pytest.mark.parametrize("check", [c for task in TOY_TASKS for c in task_checks(task)], ids=str)
+@pytest.mark.parametrize(
+    "check", [c for task in (*TOY_TASKS, ToyDomains()) for c in task_checks(task)], ids=str
+)
 def test_toy_tasks_keep_the_rules_of_tasks(check: Check) -> None:
     check()
 
@@ -130,7 +133,9 @@ def test_sound_regularizers_keep_the_rules(check: Check) -> None:
 
 
 INSTALLED = [
-    c for task in TOY_TASKS for settings in cases(task) for c in conformance_checks(settings, [task])
+    check
+    for settings in all_regularizers().values()
+    for check in conformance_checks(settings(**settings.acting))
 ]
 
 
@@ -159,11 +164,13 @@ def test_a_refused_task_is_left_out_and_refusing_all_is_an_error() -> None:
     assert titles == {f"consistency-{task.name}" for task in TOY_TASKS}
 
     @dataclass(frozen=True)
-    class Domains(ConsistencySettings):
+    class Picky(ConsistencySettings):
         needs: ClassVar[frozenset[str]] = frozenset({"domains"})
 
+    assert {check.title for check in conformance_checks(Picky())} == {"consistency-dg/toy"}
     with pytest.raises(AssertionError, match="refuses every one"):
-        conformance_checks(Domains())
+        conformance_checks(Picky(), [ToyImages()])
+    assert "consistency" not in {settings.name for settings in cases(ToyImages())}
 
 
 def test_a_check_takes_a_built_task_and_says_its_rule() -> None:

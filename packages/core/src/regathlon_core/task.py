@@ -280,8 +280,9 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     weight = weight.reshape(-1, *[1] * (batch.targets.ndim - 1))
     own, partner = batch.targets, batch.mixed.targets
     losses: Tensor = weight * cross_entropy(own, "none") + (1 - weight) * cross_entropy(partner, "none")
-    counted = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
-    return losses.sum() / counted.sum()
+    counted: Tensor = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
+    loss: Tensor = losses.sum() / counted.sum()
+    return loss
 
 
 def _single_at_least(x: Tensor) -> Tensor:

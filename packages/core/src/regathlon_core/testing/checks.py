@@ -12,7 +12,7 @@ from regathlon_core.task import Task
 from regathlon_core.testing.cases import Case
 from regathlon_core.testing.regularizer_rules import REGULARIZER_RULES
 from regathlon_core.testing.task_rules import TASK_RULES
-from regathlon_core.testing.toys import TOY_TASKS
+from regathlon_core.testing.toys import TOY_TASKS, ToyDomainsSettings
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ class Check:
 
 def conformance_checks(
     settings: RegularizerSettings | Sequence[RegularizerSettings],
-    tasks: Iterable[Task | TaskSettings] = TOY_TASKS,
+    tasks: Iterable[Task | TaskSettings] | None = None,
 ) -> list[Check]:
     """Return the checks of a regularizer on every task that it does not refuse.
 
     Args:
         settings: The regularizer, or the parts of a composition, at a strength at which it clearly acts.
-        tasks: Tasks or their declarations; a toy task of every modality unless given.
+        tasks: Tasks or their declarations; unless given, a toy task of every modality, and one with domains
+            for a regularizer that needs them.
 
     Raises:
         AssertionError: It refuses all of the tasks, so that nothing would be checked.
@@ -66,6 +67,9 @@ def conformance_checks(
     given = (settings,) if isinstance(settings, RegularizerSettings) else tuple(settings)
     parts = check_composition(given)
     name = "+".join(map(str, parts))
+    if tasks is None:
+        needs_domains = any("domains" in part.needs for part in parts)
+        tasks = (*TOY_TASKS, ToyDomainsSettings()) if needs_domains else TOY_TASKS
     accepted = [task for task in tasks if all(part.refusal(_declaration(task)) is None for part in parts)]
     assert accepted, f"{name} refuses every one of the tasks, so nothing would be checked"
     return [
