@@ -29,6 +29,8 @@ from .regularizers.random_erasing.regularizer import RandomErasing
 from .regularizers.random_erasing.settings import RandomErasingSettings
 from .regularizers.reldrop.regularizer import RelDrop
 from .regularizers.reldrop.settings import RelDropSettings
+from .regularizers.rsc.regularizer import RSC
+from .regularizers.rsc.settings import RSCSettings
 from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .rng import SampleDraw, derive_seed, stream
@@ -36,6 +38,7 @@ from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, c
 from .task import Batch, Mixed, Task, View
 
 __all__ = [
+    "RSC",
     "Batch",
     "Budget",
     "Compose",
@@ -70,6 +73,7 @@ __all__ = [
     "NonFiniteLoss",
     "Observer",
     "PassRole",
+    "RSCSettings",
     "RandRot",
     "RandRotSettings",
     "RandScale",

@@ -13,6 +13,7 @@ from regathlon_core.regularizers.label_smoothing.functional import label_smoothi
 from regathlon_core.regularizers.mixup.functional import mixup
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
 from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
+from regathlon_core.regularizers.rsc.functional import rsc_channels, rsc_pooled, rsc_positions, rsc_samples
 from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
 
 __all__ = [
@@ -24,6 +25,10 @@ __all__ = [
     "label_smoothing",
     "mixup",
     "random_erasing",
+    "rsc_channels",
+    "rsc_pooled",
+    "rsc_positions",
+    "rsc_samples",
     "sample_relevant_blocks",
     "sample_relevant_positions",
     "spatial_dropout",

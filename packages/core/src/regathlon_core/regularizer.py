@@ -143,6 +143,10 @@ class FeatureRegularizer(Regularizer[S]):
         """
         raise NotImplementedError
 
+    def usual(self, points: Sequence[FeaturePoint]) -> Sequence[FeaturePoint]:
+        """Return which of a task's default places to act at where ``where`` names none; the default: all."""
+        return points
+
     def prepare(self, points: Sequence[FeaturePoint]) -> None:
         """Register parameters or buffers per place; called by ``attach``. The default has none."""
 
@@ -167,6 +171,8 @@ class FeatureRegularizer(Regularizer[S]):
             points = points_by_name(model, where)
         else:
             points = select_points(task.features(model), where)
+            if not where and points:
+                points = list(self.usual(points))
         if not points:
             raise UserError(f"{self.settings.name} would act nowhere: the task names no default feature points.")
         self.prepare(points)

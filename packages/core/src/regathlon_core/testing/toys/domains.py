@@ -41,4 +41,6 @@ class ToyDomains(ToyImages):
         batch = super().batch(split, index, draw)
         domain = torch.div(index, 3, rounding_mode="floor") % 2
         light = 1 - 0.5 * domain.to(batch.inputs.dtype)
-        return batch.replace(inputs=batch.inputs * light[:, None, None, None] - domain[:, None, None, None], domain=domain)
+        return batch.replace(
+            inputs=batch.inputs * light[:, None, None, None] - domain[:, None, None, None], domain=domain
+        )
