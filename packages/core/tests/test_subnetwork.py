@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from regathlon_core import FeatureRegularizer, PassRole, RegularizerSettings, UserError, current_role, run_as
 from regathlon_core.subnetworks import kept_channels, register_rule, subnetwork
-from torch import Tensor, nn
 
 
 class Net(nn.Module):

@@ -1,12 +1,15 @@
-"""Sub-networks of small models, one per mechanism, against genuinely smaller models that hold the gathered weights.
+"""Sub-networks of small models, one per mechanism, against genuinely smaller models that hold the gathered
+weights.
 
-Each case builds the same class with full and with reduced channel counts. The reduced one gets the first rows and
-columns of every weight, except where a case lists other positions: those of segments, written down by hand.
+Each case builds the same class with full and with reduced channel counts. The reduced one gets the first rows
+and columns of every weight, except where a case lists other positions: those of segments, written down by
+hand.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -399,9 +402,7 @@ class Pyramid(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths, widths[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for o in widths[1:])
         self.fc = nn.Linear(widths[-1], 5)
 

@@ -1,8 +1,9 @@
 """Sub-networks of torchvision's models against smaller networks that hold the gathered weights.
 
-The smaller network is made without any interception: every convolution, linear layer and norm of a copy is replaced by
-one with fewer channels. Which channels is derived here, from how each architecture is drawn: the first ones of every
-layer, except where a list below says otherwise (segments of concatenations, groups, heads).
+The smaller network is made without any interception: every convolution, linear layer and norm of a copy is
+replaced by one with fewer channels. Which channels is derived here, from how each architecture is drawn: the
+first ones of every layer, except where a list below says otherwise (segments of concatenations, groups,
+heads).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from regathlon_core.subnetworks import kept_channels, residual_blocks, subnetwork, subnetwork_depth
 from torch import Tensor, nn
+
+from regathlon_core.subnetworks import kept_channels, residual_blocks, subnetwork, subnetwork_depth
 
 tv = pytest.importorskip("torchvision.models")
 
@@ -83,7 +85,8 @@ def shrunk(model: nn.Module, widths: Widths, positions: Positions, whole: set[st
     return small
 
 
-# ---- what is not simply the first channels, by architecture --------------------------------------------------
+# ---- what is not simply the first channels, by architecture
+# --------------------------------------------------
 
 
 def image_input(name: str) -> Callable[[nn.Module, Widths], Positions]:

@@ -1,4 +1,4 @@
-"""Sub-networks of models that nobody rewrote: narrower (``subnetwork``) or shallower (``subnetwork_depth``)."""
+"""Sub-networks of models that nobody rewrote: narrower (``subnetwork``), shallower (``subnetwork_depth``)."""
 
 from regathlon_core.subnetworks.branches import residual_branches
 from regathlon_core.subnetworks.depth import DepthSubNetwork, ResidualBlock, residual_blocks, subnetwork_depth

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -20,19 +19,21 @@ from regathlon_core.subnetworks.running import replaced_forward
 def residual_branches(model: nn.Module, act: Callable[[Tensor, float], Tensor]) -> Iterator[None]:
     """Pass every residual branch of a training model through a function before it is added to its shortcut.
 
-    The blocks are those of ``residual_blocks``, found when the model first runs. In each, the function takes what is
-    added to the shortcut: once in a block of convolutions, twice in a transformer's block (attention and MLP). Sums
-    that are written in place work too. In ``eval()``, and in passes that only probe or attribute, nothing happens.
+    The blocks are those of ``residual_blocks``, found when the model first runs. In each, the function takes
+    what is added to the shortcut: once in a block of convolutions, twice in a transformer's block (attention
+    and MLP). Sums that are written in place work too. In ``eval()``, and in passes that only probe or
+    attribute, nothing happens.
 
     Args:
         model: Any module whose blocks end in ``shortcut + branch``.
-        act: Takes the branch's output and the block's depth l/L in (0, 1], for block l of L in the order in which
-            they run; returns a tensor of the same shape, or its very argument to change nothing.
+        act: Takes the branch's output and the block's depth l/L in (0, 1], for block l of L in the order in
+            which they run; returns a tensor of the same shape, or its very argument to change nothing.
 
     Raises:
         UserError: At the first pass, where the model has no residual blocks.
 
     Example:
+        >>> import torch
         >>> class Block(nn.Linear):
         ...     def forward(self, x):
         ...         return x + super().forward(x)
@@ -104,10 +105,9 @@ class _Sums(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         terms = [id(arg) in self._shortcut for arg in args if isinstance(arg, Tensor)]
-        carried = func in COPIES and terms[:1] == [True]
-        # A sum with something of another shape is no branch: a position's embedding, a bias.
+        carried = terms[:1] == [True] if func in COPIES else func in SUMS and any(terms)
+        # A term of another shape is no branch: a position's embedding, a bias.
         if func in SUMS and sorted(terms) == [False, True] and args[0].shape == args[1].shape:
-            carried = True
             at = terms.index(False)
             changed = self._act(args[at])
             if at == 0 and changed is not args[0] and func in _IN_PLACE:

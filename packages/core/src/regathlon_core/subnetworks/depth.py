@@ -25,7 +25,8 @@ class ResidualBlock:
 
     Attributes:
         name: Its dotted name.
-        shortcut: Name, within the block, of the submodule on the other side of the sum; None for the input itself.
+        shortcut: Name, within the block, of the submodule on the other side of the sum; None for the input
+            itself.
         activated: Whether a ReLU follows the sum.
     """
 
@@ -53,28 +54,28 @@ def subnetwork_depth(
 ) -> Iterator[DepthSubNetwork]:
     """Run a residual network without some of its blocks: inside the block, ``model(x)`` is the sub-network.
 
-    A block that is left out is replaced by its shortcut (the input, or the projection beside the residual branch), and by
-    the ReLU after the sum where there is one. The blocks are found by watching the model run once, as
-    ``residual_blocks`` does. As in ``subnetwork`` the passes of a training model have the role ``sub``, and no buffer
-    moves. The two may be nested.
+    A block that is left out is replaced by its shortcut (the input, or the projection beside the residual
+    branch), and by the ReLU after the sum where there is one. The blocks are found by watching the model run
+    once, as ``residual_blocks`` does. As in ``subnetwork`` the passes of a training model have the role
+    ``sub``, and no buffer moves. The two may be nested.
 
-    Source: the ablation "RandDepth" of GradAug (arXiv 2006.07989, Table 6), after stochastic depth (Huang et al. 2016,
+    Source: the ablation "RandDepth" of GradAug (arXiv 2006.07989, Table 6), after stochastic depth (Huang et al.,
     arXiv 1603.09382). Reference code: https://github.com/taoyang1122/GradAug, ``models/resnet_randdepth.py``.
     Deviations: (1) sub-network passes move no batch-norm statistics, as the paper says; that code's do. (2)
     Evaluation does not scale the residual branch, because the full network is trained unscaled.
 
     Args:
         model: Any module whose blocks end in ``shortcut + branch``; call it inside the block.
-        keep: By name, whether a block runs (blocks that are not named do); or the probability that the last block
-            runs, with which every pass draws: it falls linearly from 1 at the first block.
+        keep: By name, whether a block runs (blocks that are not named do); or the probability that the last
+            block runs, with which every pass draws: it falls linearly from 1 at the first block.
         generator: Where the draws come from; needed with a probability.
 
     Yields:
         Which blocks ran, once the model has.
 
     Raises:
-        UserError: A probability is not in [0, 1] or has no generator; a name is not that of a residual block; there
-            are no residual blocks.
+        UserError: A probability is not in [0, 1] or has no generator; a name is not that of a residual block;
+            there are no residual blocks.
 
     Example:
         >>> import torch
@@ -91,7 +92,9 @@ def subnetwork_depth(
         if not 0 <= keep <= 1:
             raise UserError(f"The probability of keeping a block is in [0, 1], not {keep}.")
         if generator is None:
-            raise UserError("Drawing which blocks run needs a generator; or say which: keep={'layer1.1': False}.")
+            raise UserError(
+                "Drawing which blocks run needs a generator; or say which: keep={'layer1.1': False}."
+            )
     sub = DepthSubNetwork()
     forward = functools.partial(_forward, model, model.forward, keep, generator, sub)
     with sub_role(model), replaced_forward(model, forward):
@@ -136,8 +139,9 @@ def _skip(module: nn.Module, block: ResidualBlock, x: Tensor, *args: Any, **kwar
 def residual_blocks(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[ResidualBlock, ...]:
     """Return a model's residual blocks in the order in which they run, innermost ones only.
 
-    The model runs once, without gradients and without a trace: a block is a submodule whose output is a sum, perhaps
-    followed by a ReLU, with its input or with what one of its submodules makes of the input as a term.
+    The model runs once, without gradients and without a trace: a block is a submodule whose output is a sum,
+    perhaps followed by a ReLU, with its input or with what one of its submodules makes of the input as a
+    term.
 
     Args:
         model: The model.
@@ -177,7 +181,9 @@ def _find(model: nn.Module, forward: Any, args: Any, kwargs: Any) -> tuple[Resid
     found = watch.found.values()
     blocks = tuple(b for b in found if not any(other.name.startswith(f"{b.name}.") for other in found))
     if not blocks:
-        raise UserError(f"{type(model).__name__} has no residual blocks: no submodule adds something to its input.")
+        raise UserError(
+            f"{type(model).__name__} has no residual blocks: no submodule adds something to its input."
+        )
     return blocks
 
 
@@ -200,7 +206,8 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.found: dict[str, ResidualBlock] = {}
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._origins: dict[int, tuple[Tensor, _Origin]] = {}  # the tensors are kept, so that their ids are theirs
+        # The tensors are kept, so that their ids are theirs.
+        self._origins: dict[int, tuple[Tensor, _Origin]] = {}
         self._sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in model.named_modules()}
         for name, module in model.named_modules():
             if name:
@@ -213,14 +220,16 @@ class _Watch(TorchFunctionMode):
         if not isinstance(out, Tensor) or not terms:
             return out
         if func in SUMS:
-            sums: dict[str, ResidualBlock] = {}
-            for origin in terms:
-                sums.update(origin.sums)
-            projected = [pair for origin in terms for pair in origin.made]
-            for block, child in sorted(projected, key=lambda pair: -self._sizes[".".join(pair)]):
-                sums[block] = ResidualBlock(block, shortcut=child)  # of two branches the smaller is the shortcut
-            for origin in terms:
-                sums.update({block: ResidualBlock(block) for block in origin.inputs})
+            sums = {name: block for origin in terms for name, block in origin.sums.items()}
+            projected = {pair for origin in terms for pair in origin.made}
+            projected |= {(name, block.shortcut) for name, block in sums.items() if block.shortcut}
+            identity = {name for origin in terms for name in origin.inputs}
+            identity |= {name for name, block in sums.items() if not block.shortcut}
+            for name, child in sorted(projected, key=lambda pair: -self._sizes[".".join(pair)]):
+                # Of two branches the smaller is the shortcut.
+                sums[name] = ResidualBlock(name, child, name in sums and sums[name].activated)
+            for name in identity:
+                sums[name] = ResidualBlock(name, None, name in sums and sums[name].activated)
             self._put(out, _Origin(sums=sums))
         elif func in _RELUS:
             activated = {

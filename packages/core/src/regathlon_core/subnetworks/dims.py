@@ -1,8 +1,9 @@
 """Axes of full-width tensors as small expressions, and the algebra that keeps what belongs together together.
 
-A *leaf* is an axis of which a width keeps a prefix. A *sum* is a concatenation of axes, of which it keeps what its
-parts keep (``torch.cat``, packed q/k/v). A *product* is a row-major flattening of axes (heads × head size, groups ×
-channels of a group). Channels that must agree (the two sides of a residual sum) are joined, so that they are one axis.
+A *leaf* is an axis of which a width keeps a prefix. A *sum* is a concatenation of axes, of which it keeps
+what its parts keep (``torch.cat``, packed q/k/v). A *product* is a row-major flattening of axes (heads × head
+size, groups × channels of a group). Channels that must agree (the two sides of a residual sum) are joined, so
+that they are one axis.
 """
 
 from __future__ import annotations
@@ -202,8 +203,8 @@ class Algebra:
         if aligned and first.kind == "leaf" and first.whole:
             return [merge([Dim(size // inner, whole=True), *factors[1:]]) for size in sizes]
         if last.size == len(sizes) and len(set(sizes)) == 1:
-            # Channels that were shuffled (interleaved) and are dealt out again: each part gets as many as the other,
-            # and counts as the first channels of its own axis, as it would in a smaller network.
+            # Channels that were shuffled (interleaved) and are dealt out again: each part gets as many as the
+            # other, and counts as the first channels of its own axis, as it would in a smaller network.
             self.keep_whole(last)
             return [merge(factors[:-1])] * len(sizes)
         if aligned:

@@ -1,12 +1,13 @@
 """Runs a model narrower by intercepting its functional calls.
 
-The model's own code sees the shapes of the full-width model: ``x.shape``, ``x.size()`` and ``x.numel()`` answer for the
-full tensor, so that views, head counts and assertions written for it stay right. The tensors themselves are narrow,
-and each carries a *mark* that says what its axes hold:
+The model's own code sees the shapes of the full-width model: ``x.shape``, ``x.size()`` and ``x.numel()``
+answer for the full tensor, so that views, head counts and assertions written for it stay right. The tensors
+themselves are narrow, and each carries a *mark* that says what its axes hold:
 
 * a ``Dim``: the positions of that axis which the width keeps;
 * ``None``: all of them, and they have to stay (data, batch, space, predictions);
-* ``FREE``: all of them, but what meets a narrower tensor there is cut to fit (parameters, constants, broadcasts).
+* ``FREE``: all of them, but what meets a narrower tensor there is cut to fit (parameters, constants,
+broadcasts).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -124,8 +126,8 @@ class Interception(TorchFunctionMode):
         model: The model.
         plan: How its channels hang together.
         widths: What to keep; None to trace.
-        output_layers: Names of submodules whose layers keep all outputs; None for the layers whose outputs the model
-            returns.
+        output_layers: Names of submodules whose layers keep all outputs; None for the layers whose outputs
+            the model returns.
         leaves: Where cut weights wait for their gradients; None to let those flow through the cut.
     """
 
@@ -185,7 +187,7 @@ class Interception(TorchFunctionMode):
         """Return the mark of a tensor; what comes from outside of the run is data."""
         token, mark = getattr(tensor, _MARK, (None, DATA))
         if token is self._token:
-            return mark  # type: ignore[no-any-return]
+            return mark
         if id(tensor) in self._learned or isinstance(tensor, nn.Parameter):
             return LEARNED
         return CONSTANT if id(tensor) in self._buffers else DATA
@@ -292,7 +294,7 @@ class Interception(TorchFunctionMode):
         return torch.cat([torch.arange(*run, device=device) for run in self.widths.runs(axis)])
 
     def produced(self, weight: Tensor, at: int, size: int | None = None) -> Axis:
-        """Return the axis that a weight produces: its outputs, if it is learned, else nothing that may shrink.
+        """Return the axis that a weight produces: its outputs if it is learned, else nothing that shrinks.
 
         Args:
             weight: The weight.
@@ -328,21 +330,19 @@ class Interception(TorchFunctionMode):
         if id(tensor) not in self._anonymous:
             path = self.where()
             self._uses[path] = self._uses.get(path, 0) + 1
-            self._anonymous[id(tensor)] = (
-                f"{path}.weight#{self._uses[path]}",
-                tensor,
-            )  # kept, so that its id is
+            # The tensor is kept, so that its id is its own.
+            self._anonymous[id(tensor)] = f"{path}.weight#{self._uses[path]}", tensor
         return self._anonymous[id(tensor)][0]
 
     def where(self) -> str:
         """Return the name of the innermost submodule that is running."""
-        names = {id(module): name for name, module in self.model.named_modules()}
-        frame = sys._getframe(1)
+        names: dict[int, str] = {id(module): name for name, module in self.model.named_modules()}
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             name = names.get(id(frame.f_locals.get("self")))
             if name is not None:
                 return name
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return ""
 
     def error(self, function: Any, problem: str) -> UserError:
@@ -452,7 +452,7 @@ def _inside(name: str, layer: str) -> bool:
 
 
 def _name(function: Any) -> str:
-    return resolve_name(function) or getattr(function, "__name__", str(function))
+    return str(resolve_name(function) or getattr(function, "__name__", function))
 
 
 def _reads_only(function: Any) -> bool:
@@ -460,5 +460,34 @@ def _reads_only(function: Any) -> bool:
 
 
 _PLAIN = frozenset(
-    ["__get__", "dim", "ndimension", "stride", "storage_offset", "element_size", "is_contiguous", "is_floating_point", "is_complex", "is_tensor", "get_device", "data_ptr", "item", "__bool__", "__float__", "__int__", "__index__", "__hash__", "__repr__", "__format__", "__str__", "register_hook", "retain_grad", "result_type", "is_inference", "is_same_size", "is_nonzero", "requires_grad_", "is_pinned", "is_shared", "has_names", "backward", "__reduce_ex__"]
+    {
+        "__get__",
+        "dim",
+        "ndimension",
+        "stride",
+        "storage_offset",
+        "element_size",
+        "is_contiguous",
+        "get_device",
+    }
+    | {
+        "is_floating_point",
+        "is_complex",
+        "is_tensor",
+        "is_inference",
+        "is_same_size",
+        "is_nonzero",
+        "is_pinned",
+    }
+    | {
+        "is_shared",
+        "has_names",
+        "result_type",
+        "data_ptr",
+        "item",
+        "register_hook",
+        "retain_grad",
+        "backward",
+    }
+    | {"__bool__", "__float__", "__int__", "__index__", "__hash__", "__repr__", "__format__", "__str__"}
 )

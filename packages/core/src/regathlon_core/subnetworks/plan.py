@@ -15,16 +15,16 @@ Divisor = float | Mapping[str, float]
 def kept_channels(channels: int, width: float, divisor: float = 1.0) -> int:
     """Return how many of a layer's channels a sub-network has: ``int(int(c·w/r + 0.5)·r)``, at least 1.
 
-    Source: GradAug's public code (https://github.com/taoyang1122/GradAug, ``models/randwidth_ops.py``), following
-    slimmable networks. Deviations: (1) that code bumps the number up where rounding loses more than a tenth, which
-    only happens below five channels; we do not. (2) Width 1 keeps everything, and no width gives more than there is,
-    whatever the divisor.
+    Source: GradAug's public code (https://github.com/taoyang1122/GradAug, ``models/randwidth_ops.py``), after
+    slimmable networks. Deviations: (1) that code bumps the number up where rounding loses more than a tenth,
+    which only happens below five channels; we do not. (2) Width 1 keeps everything, and no width gives more
+    than there is, whatever the divisor.
 
     Args:
         channels: Channels of the full layer.
         width: Share to keep, in (0, 1].
-        divisor: r: keep multiples of it (8 suits tensor cores). A fraction 1/k keeps a layer in step with one that
-            is k times as wide: a bottleneck's inner layer has r = 0.25.
+        divisor: r: keep multiples of it (8 suits tensor cores). A fraction 1/k keeps a layer in step with one
+            that is k times as wide: a bottleneck's inner layer has r = 0.25.
 
     Example:
         >>> [kept_channels(c, 0.9) for c in (256, 512, 1024, 2048)], kept_channels(64, 0.9, 0.25)
@@ -38,8 +38,8 @@ def kept_channels(channels: int, width: float, divisor: float = 1.0) -> int:
 class Plan:
     """The axes that a model's weights produce, joined where the model needs them to agree.
 
-    It depends on the model's structure only, never on a width. Running the model another way (with auxiliary heads,
-    say) may add to it.
+    It depends on the model's structure only, never on a width. Running the model another way (with auxiliary
+    heads, say) may add to it.
     """
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ class Plan:
     def widths(self, width: float, divisor: Divisor = 1.0) -> Widths:
         """Return what a width keeps of every axis.
 
-        Where an axis is a product (heads × head size, groups × channels of a group), only its outermost factor that
-        may shrink does: heads go, head sizes stay.
+        Where an axis is a product (heads × head size, groups × channels of a group), only its outermost
+        factor that may shrink does: heads go, head sizes stay.
 
         Raises:
             UserError: Layers that must agree were given different divisors.

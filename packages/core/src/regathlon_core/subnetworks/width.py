@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
@@ -30,8 +29,8 @@ class SubNetwork:
     def kept(self, name: str, axis: int = 0) -> tuple[int, ...] | None:
         """Return the positions of a parameter's or buffer's axis that the last run used.
 
-        Parameters that the model computes with before it uses them (a class token that is expanded, a weight norm) are
-        used whole as far as this tells.
+        Parameters that the model computes with before it uses them (a class token that is expanded, a weight
+        norm) are used whole as far as this tells.
 
         Args:
             name: As in ``state_dict()``.
@@ -57,39 +56,42 @@ def subnetwork(
 ) -> Iterator[SubNetwork]:
     """Run a model with a fraction of its channels: inside the block, ``model(x)`` is the sub-network.
 
-    The model is not rewritten. Its functional calls are intercepted: each tensor carries which channels of the
-    full-width tensor it holds, and convolutions, linear layers, norms and attention cut their weights to what arrives
-    and to what the width keeps. The result equals that of a smaller model which holds the cut weights, and gradients
-    land in the full parameters.
+    The model is not rewritten. Its functional calls are intercepted: each tensor carries which channels of
+    the full-width tensor it holds, and convolutions, linear layers, norms and attention cut their weights to
+    what arrives and to what the width keeps. The result equals that of a smaller model which holds the cut
+    weights, and gradients land in the full parameters.
 
-    The first call traces the model once at full width, without gradients, to learn which channels belong together
-    (residual sums, concatenations, groups, heads); that is remembered for the model. Random numbers that the trace
-    draws are given back.
+    The first call traces the model once at full width, without gradients, to learn which channels belong
+    together (residual sums, concatenations, groups, heads); that is remembered for the model. Random numbers
+    that the trace draws are given back.
 
-    In training the passes have the role ``sub`` (``regathlon_core.run_as``) unless one was given: batch-norm normalises
-    by the batch and no statistics move. In ``eval()`` running statistics are cut like weights. No buffer moves.
+    In training the passes have the role ``sub`` (``regathlon_core.run_as``) unless one was given: batch-norm
+    normalises by the batch and no statistics move. In ``eval()`` running statistics are cut like weights. No
+    buffer moves.
 
-    Source: GradAug (Yang, Zhu & Chen, NeurIPS 2020, arXiv 2006.07989), section 3.2 and Algorithm 1, which rewrites
-    each architecture (https://github.com/taoyang1122/GradAug). Deviations: (1) any model, by interception; (2) the
-    first channels are kept per segment of a concatenation, not of the whole; (3) groups of a grouped convolution
-    and attention heads go as a whole; (4) batch-norm follows the pass's role, not ``width == 1``.
+    Source: GradAug (Yang, Zhu & Chen, NeurIPS 2020, arXiv 2006.07989), whose code rewrites each architecture
+    (https://github.com/taoyang1122/GradAug). Deviations: (1) any model, by interception;
+    (2) the first channels are kept per segment of a concatenation, not of the whole; (3) groups of a grouped
+    convolution and attention heads go as a whole; (4) batch-norm follows the pass's role, not ``width == 1``.
 
     Args:
         model: Any module; inside the block call it, not its submodules.
         width: Share of channels in (0, 1].
-        output_layers: Names of submodules that keep all their outputs (a container: all of its layers). None for the
-            layers whose outputs the model returns.
-        divisor: Channel counts are multiples of it; or, by pattern of layer name, one each (see ``kept_channels``).
-        defer_gradients: Cut weights collect gradients of their own, which are added to the parameters' ``grad`` when
-            the block ends: several times less memory traffic than through the cut, which pads every gradient to full
-            size. Call ``backward`` inside the block; ``torch.autograd.grad`` and hooks on parameters do not see them.
+        output_layers: Names of submodules that keep all their outputs (a container: all of its layers). None
+            for the layers whose outputs the model returns.
+        divisor: Channel counts are multiples of it; or, by pattern of layer name, one each (see
+            ``kept_channels``).
+        defer_gradients: Cut weights collect gradients of their own, which are added to the parameters'
+            ``grad`` when the block ends: several times less memory traffic than through the cut, which pads
+            every gradient to full size. Call ``backward`` inside the block; ``torch.autograd.grad`` and hooks
+            on parameters do not see them.
 
     Yields:
         Which channels were used, once the model has run.
 
     Raises:
-        UserError: The width is out of range, an output layer has no such name or cannot be found, a call has no rule
-            (the message names it and the layer), or the model is inside such a block already.
+        UserError: The width is out of range, an output layer has no such name or cannot be found, a call has
+            no rule (the message names it and the layer), or the model is inside such a block already.
 
     Example:
         >>> import torch
@@ -118,8 +120,8 @@ def subnetwork(
         yield sub
     if not forward.called:
         raise UserError(
-            f"{type(model).__name__} was not called inside its sub-network block: call the model itself, its submodules "
-            "run at full width."
+            f"{type(model).__name__} was not called inside its sub-network block: call the model itself, its "
+            "submodules run at full width."
         )
     for leaf in (leaves or {}).values():
         leaf.add_gradient()
@@ -159,8 +161,8 @@ class _Forward:
                 return self._run(plan, args, kwargs)
             except Retrace as mismatch:
                 raise UserError(
-                    f"The calls of {type(self.model).__name__} differ from pass to pass in a way that its sub-networks "
-                    f"cannot follow: {mismatch}."
+                    f"The calls of {type(self.model).__name__} differ from pass to pass in a way that its "
+                    f"sub-networks cannot follow: {mismatch}."
                 ) from None
 
     def _plan(self) -> Plan:

@@ -35,8 +35,8 @@ def register_rule(function: Any, rule: Literal["elementwise", "same", "whole"] |
     """Say how sub-networks run a function that has no rule of its own.
 
     Args:
-        function: What torch passes to ``__torch_function__``: a torch function or method, a ``torch.ops`` operator, or
-            a Python function wrapped by ``torch.overrides.wrap_torch_function``.
+        function: What torch passes to ``__torch_function__``: a torch function or method, a ``torch.ops``
+            operator, or a Python function wrapped by ``torch.overrides.wrap_torch_function``.
         rule: ``"elementwise"``: the result's axes are those that broadcasting the tensor arguments gives.
             ``"same"``: they are those of the first argument, as for a softmax.
             ``"whole"``: it needs its arguments at full width, so the layers before it keep their channels.

@@ -156,7 +156,7 @@ def _mask(attn_mask: Tensor | None, padding: Tensor | None, heads: int, like: Te
     total = None
     if attn_mask is not None:
         attn_mask = _additive(attn_mask, like)
-        total = attn_mask if attn_mask.dim() == 2 else attn_mask.unflatten(0, (-1, heads))
+        total = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, heads, *attn_mask.shape[1:])
     if padding is not None:
         padding = _additive(padding if padding.dim() == 2 else padding.unsqueeze(0), like)[:, None, None]
         total = padding if total is None else total + padding

@@ -27,6 +27,11 @@ def named(names: str, namespaces: Sequence[Any] = _NAMESPACES) -> list[Any]:
     return found
 
 
+def getters(names: str) -> list[Any]:
+    """Return what reading these attributes of a tensor calls."""
+    return [getattr(torch.Tensor, name).__get__ for name in names.split()]
+
+
 def broadcast(run: Interception, tensors: Sequence[Tensor]) -> Axes:
     """Join the axes of tensors as broadcasting aligns them."""
     shapes = [run.shape(tensor) for tensor in tensors]
@@ -54,15 +59,17 @@ def writes(function: Any, kwargs: dict[str, Any]) -> bool:
 @rule(
     *named(
         "add sub subtract mul multiply div divide true_divide floor_divide floordiv truediv mod fmod remainder pow "
-        "matpow rsub rpow rdiv neg pos abs and or xor invert lt le gt ge eq ne greater greater_equal less less_equal "
+        "rsub rpow rdiv neg pos abs and or xor invert lt le gt ge eq ne greater greater_equal less less_equal "
         "not_equal maximum minimum fmax fmin where clamp clip clamp_min clamp_max lerp addcmul addcdiv atan2 arctan2 "
         "hypot masked_fill logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor "
-        "bitwise_not heaviside copysign logaddexp logaddexp2 nextafter xlogy isclose prelu _prelu_kernel copy ldexp "
-        "gcd lcm fmod float_power dist_ gumbel polar complex xlog1py zeta"
+        "bitwise_not heaviside copysign logaddexp logaddexp2 nextafter xlogy isclose copy ldexp "
+        "gcd lcm float_power polar complex xlog1py"
     )
 )
 def elementwise(run: Interception, function: Any, *args: Any, **kwargs: Any) -> Any:
     """Join the operands as broadcasting does, cut the free ones."""
+    if function is torch.where and len(args) == 1:  # the positions of what is not zero
+        return whole(run, function, *args)
     tensors = list(tensors_in((args, kwargs)))
     axes = broadcast(run, tensors)
     if writes(function, kwargs):
@@ -78,7 +85,7 @@ def _fit(run: Interception, arg: Any, axes: Axes) -> Any:
     return run.fit(arg, axes) if isinstance(arg, Tensor) else arg
 
 
-@rule(*named("prelu", [torch, F]))
+@rule(*named("prelu", [torch, torch.Tensor, F]))
 def prelu(run: Interception, function: Any, input: Tensor, weight: Tensor) -> Any:
     """Leak by a slope per channel (axis 1), or by one for all."""
     axes = list(run.axes(input))
@@ -99,12 +106,9 @@ def prelu(run: Interception, function: Any, input: Tensor, weight: Tensor) -> An
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout bernoulli "
         "clone contiguous detach requires_grad to float double half bfloat16 int long short bool type type_as cpu "
         "cuda zeros_like ones_like empty_like full_like rand_like randn_like randint_like zero fill "
-        "uniform normal exponential log_normal cauchy geometric random fill_diagonal pin_memory renorm "
-        "sum_to_size_ fake_quantize_per_tensor_affine"
+        "uniform normal exponential log_normal cauchy geometric random pin_memory"
     ),
-    torch.Tensor.data.__get__,
-    torch.Tensor.real.__get__,
-    torch.Tensor.imag.__get__,
+    *getters("data real imag"),
 )
 def same(run: Interception, function: Any, input: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Keep the axes of the first argument."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regathlon_core.subnetworks.dims import Dim
 from regathlon_core.subnetworks.interception import FREE, Axis, Interception, rule
-from regathlon_core.subnetworks.rules.pointwise import broadcast, listed, named
+from regathlon_core.subnetworks.rules.pointwise import broadcast, getters, listed, named
 
 _BOTH = (torch, torch.Tensor)
 
@@ -21,7 +21,7 @@ _BOTH = (torch, torch.Tensor)
 # ---- what the model sees of shapes -------------------------------------------------------------------------
 
 
-@rule(torch.Tensor.shape.__get__)
+@rule(*getters("shape"))
 def shape(run: Interception, function: Any, input: Tensor) -> torch.Size:
     """Answer for the full-width tensor."""
     return torch.Size(run.shape(input))
@@ -140,14 +140,14 @@ def transpose(run: Interception, function: Any, input: Tensor, dim0: int, dim1: 
     return run.put(function(input, dim0, dim1), axes)
 
 
-@rule(torch.Tensor.mT.__get__, torch.Tensor.mH.__get__)
+@rule(*getters("mT mH"))
 def transpose_last(run: Interception, function: Any, input: Tensor) -> Any:
     """Swap the last two axes."""
     axes = run.axes(input)
     return run.put(function(input), (*axes[:-2], axes[-1], axes[-2]))
 
 
-@rule(torch.Tensor.T.__get__, torch.Tensor.H.__get__, *named("t", _BOTH))
+@rule(*getters("T H"), *named("t", _BOTH))
 def reverse_axes(run: Interception, function: Any, input: Tensor) -> Any:
     """Reverse the order of axes."""
     return run.put(function(input), run.axes(input)[::-1])
@@ -193,7 +193,8 @@ def expand_as(run: Interception, function: Any, input: Tensor, other: Tensor) ->
 @rule(torch.broadcast_tensors)
 def broadcast_tensors(run: Interception, function: Any, *tensors: Tensor) -> Any:
     """Expand all to one full-width shape."""
-    target = list(torch.broadcast_shapes(*(run.shape(tensor) for tensor in tensors)))
+    shapes = [run.shape(tensor) for tensor in tensors]
+    target = list(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
     return tuple(_expand(run, tensor, target) for tensor in tensors)
 
 
@@ -313,7 +314,7 @@ def _pieces(run: Interception, input: Tensor, sizes: list[int], dim: int) -> tup
     cuts = run.cut(axes[dim], sizes)
     lengths = [run.count(cut, size) for cut, size in zip(cuts, sizes, strict=True)]
     out = []
-    for piece, cut in zip(input.split(lengths, dim), cuts, strict=True):
+    for piece, cut in zip(input.split_with_sizes(lengths, dim), cuts, strict=True):
         axes[dim] = cut
         out.append(run.put(piece, axes))
     return tuple(out)
