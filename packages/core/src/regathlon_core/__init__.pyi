@@ -35,6 +35,7 @@ from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .rng import SampleDraw, derive_seed, stream
 from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, check_composition
+from .subnetworks import subnetwork, subnetwork_depth
 from .task import Batch, Mixed, Task, View
 
 __all__ = [
@@ -103,4 +104,6 @@ __all__ = [
     "functional",
     "run_as",
     "stream",
+    "subnetwork",
+    "subnetwork_depth",
 ]
