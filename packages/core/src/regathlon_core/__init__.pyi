@@ -9,6 +9,8 @@ from .regularizers.cutmix.regularizer import CutMix
 from .regularizers.cutmix.settings import CutMixSettings
 from .regularizers.cutout.regularizer import Cutout
 from .regularizers.cutout.settings import CutoutSettings
+from .regularizers.drop_path.regularizer import DropPath
+from .regularizers.drop_path.settings import DropPathSettings
 from .regularizers.dropblock.regularizer import DropBlock
 from .regularizers.dropblock.settings import DropBlockSettings
 from .regularizers.dropgraph.regularizer import DropGraph
@@ -33,6 +35,8 @@ from .regularizers.rsc.regularizer import RSC
 from .regularizers.rsc.settings import RSCSettings
 from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
+from .regularizers.stochastic_depth.regularizer import StochasticDepth
+from .regularizers.stochastic_depth.settings import StochasticDepthSettings
 from .rng import SampleDraw, derive_seed, stream
 from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, check_composition
 from .subnetworks import subnetwork, subnetwork_depth
@@ -52,6 +56,8 @@ __all__ = [
     "DropBlockSettings",
     "DropGraph",
     "DropGraphSettings",
+    "DropPath",
+    "DropPathSettings",
     "Dropout",
     "DropoutSettings",
     "EpochRecord",
@@ -92,6 +98,8 @@ __all__ = [
     "SpatialDropout",
     "SpatialDropoutSettings",
     "Stage",
+    "StochasticDepth",
+    "StochasticDepthSettings",
     "Task",
     "TaskSettings",
     "UserError",

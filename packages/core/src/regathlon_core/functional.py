@@ -6,6 +6,7 @@ it will do without doing it, for replaying and testing.
 
 from regathlon_core.regularizers.cutmix.functional import cutmix
 from regathlon_core.regularizers.cutout.functional import cutout
+from regathlon_core.regularizers.drop_path.functional import drop_path
 from regathlon_core.regularizers.dropblock.functional import drop_block
 from regathlon_core.regularizers.dropout.functional import dropout
 from regathlon_core.regularizers.gsnr.functional import gsnr_drop_block
@@ -15,11 +16,13 @@ from regathlon_core.regularizers.random_erasing.functional import random_erasing
 from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
 from regathlon_core.regularizers.rsc.functional import rsc_channels, rsc_pooled, rsc_positions, rsc_samples
 from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
+from regathlon_core.regularizers.stochastic_depth.functional import stochastic_depth
 
 __all__ = [
     "cutmix",
     "cutout",
     "drop_block",
+    "drop_path",
     "dropout",
     "gsnr_drop_block",
     "label_smoothing",
@@ -32,4 +35,5 @@ __all__ = [
     "sample_relevant_blocks",
     "sample_relevant_positions",
     "spatial_dropout",
+    "stochastic_depth",
 ]

@@ -41,6 +41,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "views": "label-preserving random views of a batch",
         "soft_loss": "a loss between two outputs of the model",
         "occlude": "an absent value that parts of an input can be replaced by",
+        "residual": "models with residual blocks",
         "domains": "training samples from several named domains",
         "unlabelled": "training samples without labels",
     }

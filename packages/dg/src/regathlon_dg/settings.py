@@ -33,6 +33,7 @@ class DomainSettings(TaskSettings):
             "sample_labels",
             "grid_inputs",
             "features",
+            "residual",
             "views",
             "soft_loss",
             "occlude",

@@ -40,7 +40,16 @@ and distributions (how many are dropped, what law a size is drawn from) belong t
 from regathlon_core.testing.cases import all_regularizers, cases
 from regathlon_core.testing.checks import Check, conformance_checks, run_check, task_checks
 from regathlon_core.testing.imports import assert_imports_lightly
-from regathlon_core.testing.toys import TOY_TASKS, ToyDomains, ToyImages, ToyNodes, ToyPoints, ToyScenes, ToyTokens
+from regathlon_core.testing.toys import (
+    TOY_TASKS,
+    ToyDomains,
+    ToyImages,
+    ToyNodes,
+    ToyPoints,
+    ToyResidual,
+    ToyScenes,
+    ToyTokens,
+)
 
 __all__ = [
     "TOY_TASKS",
@@ -49,6 +58,7 @@ __all__ = [
     "ToyImages",
     "ToyNodes",
     "ToyPoints",
+    "ToyResidual",
     "ToyScenes",
     "ToyTokens",
     "all_regularizers",

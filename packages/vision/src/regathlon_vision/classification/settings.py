@@ -15,7 +15,16 @@ class ClassificationSettings(TaskSettings):
     """What tasks of one class per image offer."""
 
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "grid_inputs", "features", "views", "soft_loss", "occlude"}
+        {
+            "class_labels",
+            "sample_labels",
+            "grid_inputs",
+            "features",
+            "residual",
+            "views",
+            "soft_loss",
+            "occlude",
+        }
     )
     views: ClassVar[tuple[str, ...]] = ("scale", "rotation")
     metric: ClassVar[str] = "accuracy"

@@ -16,6 +16,7 @@ from regathlon_core.testing.toys.domains import ToyDomains, ToyDomainsSettings
 from regathlon_core.testing.toys.images import ToyImages, ToyImagesSettings
 from regathlon_core.testing.toys.nodes import ToyNodes, ToyNodesSettings
 from regathlon_core.testing.toys.points import ToyPoints, ToyPointsSettings
+from regathlon_core.testing.toys.residual import ToyResidual, ToyResidualSettings
 from regathlon_core.testing.toys.scenes import ToyScenes, ToyScenesSettings
 from regathlon_core.testing.toys.tokens import ToyTokens, ToyTokensSettings
 
@@ -26,7 +27,7 @@ TOY_TASKS = (
     ToyNodesSettings(),
     ToyTokensSettings(),
 )
-"""One toy task of every modality; ``ToyDomains``, which has domains, is given by name where they are wanted."""
+"""One toy task of every modality; ``ToyDomains`` is given by name to what needs domains."""
 
 __all__ = [
     "TOY_TASKS",
@@ -38,6 +39,8 @@ __all__ = [
     "ToyNodesSettings",
     "ToyPoints",
     "ToyPointsSettings",
+    "ToyResidual",
+    "ToyResidualSettings",
     "ToyScenes",
     "ToyScenesSettings",
     "ToyTokens",

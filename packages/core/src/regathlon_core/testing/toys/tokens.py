@@ -40,7 +40,7 @@ class ToyTokensSettings(TaskSettings):
     implementation: ClassVar[str] = "regathlon_core.testing.toys.tokens:ToyTokens"
     dataset: ClassVar[str] = "toy"
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "features", "soft_loss", "views"}
+        {"class_labels", "sample_labels", "features", "residual", "soft_loss", "views"}
     )
     views: ClassVar[tuple[str, ...]] = ("token_mask",)
     models: ClassVar[tuple[type[ModelSettings], ...]] = (ToyMixerSettings,)

@@ -1,0 +1,1 @@
+"""DropPath: residual branches dropped sample by sample."""

@@ -1,0 +1,1 @@
+"""Stochastic depth (Huang et al., 2016)."""
