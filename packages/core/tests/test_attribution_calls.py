@@ -56,7 +56,6 @@ PASSING: dict[str, Function] = {
     "sigmoid": torch.sigmoid,
     "softmax": lambda x: x.softmax(1),
     "log_softmax": lambda x: F.log_softmax(x, 1),
-    "layer_norm": nn.LayerNorm(6, dtype=torch.float64),
     "group_norm": nn.GroupNorm(2, 4, dtype=torch.float64),
     "instance_norm": F.instance_norm,
     "batch-norm of the batch": lambda x: F.batch_norm(x, None, None, training=True),
@@ -110,7 +109,6 @@ MOVING: dict[str, Function] = {
     "flip": lambda x: x.flip(1),
     "roll": lambda x: x.roll(1, 2),
     "nearest": lambda x: F.interpolate(x, scale_factor=2),
-    "pad": lambda x: F.pad(x, (1, 1, 0, 2)),
     "reflect": lambda x: F.pad(x, (1, 1, 2, 0), mode="reflect"),
     "shuffle": lambda x: F.pixel_shuffle(x, 2),
     "channel shuffle": lambda x: F.channel_shuffle(x, 2),
@@ -239,6 +237,16 @@ def test_what_is_subtracted_or_gates_gets_nothing() -> None:
     ):
         assert lrp(Calls(function), x, 0).tolist() == [[1.0, 0.0]]
     assert lrp(Calls(lambda x: x[:, :1] * x[:, 1:]), x, 0).tolist() == [[0.5, 0.5]]
+
+
+def test_padding_hands_its_relevance_on() -> None:
+    x = torch.rand(2, 3, 4, dtype=torch.float64)
+    relevance, r = through(lambda x: F.pad(x, (1, 2)), x)
+    r = r.view(2, 3, 7)
+    lost = r[..., :1] + r[..., 5:].sum(-1, keepdim=True)
+    torch.testing.assert_close(relevance, r[..., 1:5] + lost / 4)
+    cropped, r = through(lambda x: F.pad(x, (-1, 0)), x)
+    torch.testing.assert_close(cropped[..., 1:], r.view(2, 3, 3))
 
 
 def test_constant_parts_hand_their_relevance_on() -> None:
@@ -587,8 +595,8 @@ def test_epsilon_and_norm_rules_are_gradient_times_input_without_biases() -> Non
             tensor.data.zero_()
     x = images_for("resnet").requires_grad_()
     (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
-    for rule in (Epsilon(1e-14), Epsilon(1e-14, bias=True)):
-        relevance = lrp(model, x.detach(), 1, Composite(rule, rule), init="logit")
+    for rule in (Epsilon(1e-14), Epsilon(1e-14, bias="absorb")):
+        relevance = lrp(model, x.detach(), 1, Composite(linear=rule, convolution=rule), init="logit")
         torch.testing.assert_close(relevance, gradient * x.detach(), rtol=1e-6, atol=1e-9)
 
 

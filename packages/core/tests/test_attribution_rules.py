@@ -65,10 +65,13 @@ def expected(rule: Rule, w: Tensor, x: Tensor, bias: Tensor, r: Tensor) -> Tenso
     """Write a rule's formula out for one sample: w [J, I], x [I], bias [J], r [J]; tiny stabilisers aside."""
     c = w * x
     match rule:
-        case Epsilon(bias=True):
+        case Epsilon(bias="absorb"):
             z = c.sum(1) + bias
             sign = 1 - 2 * (z < 0).double()
             return (c / (z + rule.epsilon * sign)[:, None] * r[:, None]).sum(0)
+        case Epsilon(bias="spread"):
+            size = torch.where(c.abs().sum(1, keepdim=True) == 0, w.abs(), c.abs())
+            return divided(c + bias[:, None] * size / size.sum(1, keepdim=True), r)
         case Epsilon():
             return divided(c, r)
         case ZPlus(bias=True):
@@ -95,7 +98,8 @@ def expected(rule: Rule, w: Tensor, x: Tensor, bias: Tensor, r: Tensor) -> Tenso
 
 RULES = [
     Epsilon(),
-    Epsilon(0.1, bias=True),
+    Epsilon(0.1, bias="absorb"),
+    Epsilon(bias="spread"),
     ZPlus(),
     ZPlus(1e-12),
     ZPlus(1e-12, bias=True),
@@ -133,7 +137,7 @@ def test_rules_follow_their_formulas(layer: str, norm: bool, after_relu: bool) -
     bias = affine(zero).detach()
     r = torch.rand(2, len(bias), generator=generator, dtype=torch.float64)
     for rule in RULES:
-        if "reflect" in layer and not isinstance(rule, Epsilon):
+        if "reflect" in layer and not (isinstance(rule, Epsilon) and rule.bias != "spread"):
             continue  # the matrix adds up a pixel's copies, which the rules see one by one
         composite = Composite(linear=rule, convolution=rule)
         relevance = lrp(model, x, r, composite)

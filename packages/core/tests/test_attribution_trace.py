@@ -370,4 +370,4 @@ def test_relevance_rank_accuracy() -> None:
 def test_epsilon_of_composites_reaches_sums() -> None:
     x = torch.tensor([[1.0, 1.0]])
     model = Strange(lambda x: x[:, :1] + x[:, 1:])
-    assert lrp(model, x, 0, Composite(Epsilon(), epsilon=2.0)).tolist() == [[0.25, 0.25]]
+    assert lrp(model, x, 0, Composite(linear=Epsilon(), epsilon=2.0)).tolist() == [[0.25, 0.25]]

@@ -130,5 +130,5 @@ def test_against_the_dense_propagation_matrix() -> None:
     logits = normalised @ (hidden @ model.second.lin.weight.T)
     torch.testing.assert_close(logits, model.eval()(data))
     (gradient,) = torch.autograd.grad(logits[:, 1].sum(), x)
-    relevance = lrp(model, data, 1, Composite(Epsilon(1e-14)), init="logit", wrt=features)
+    relevance = lrp(model, data, 1, Composite(linear=Epsilon(1e-14)), init="logit", wrt=features)
     torch.testing.assert_close(relevance, gradient * data.x, rtol=1e-6, atol=1e-9)

@@ -93,7 +93,7 @@ def test_official_map_is_not_conserved() -> None:
 
 # ---- beside zennit, for those who installed it: pip install --no-deps zennit==0.5.1 -------------------
 
-PEER = Composite(Epsilon(1e-6), ZPlus(1e-6), first=Flat(), epsilon=1e-6)
+PEER = Composite(linear=Epsilon(1e-6), convolution=ZPlus(1e-6), first=Flat(), epsilon=1e-6)
 
 
 @pytest.fixture(params=["default", "random"])

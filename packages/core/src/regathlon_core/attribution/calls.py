@@ -252,8 +252,20 @@ def _scatter_reduce(call: Call) -> Backward | None:
 
 
 def _pad(call: Call) -> Backward | None:
-    value = call.argument(3, "value")
-    return _moves(call, keeps_sign=value is None or value >= 0)
+    """Like a move, but relevance of the padding, which a flat rule gives it, is spread over what it pads."""
+    padding = call.argument(1, "pad")
+    filling = call.argument(3, "value")
+    moves = _moves(call, keeps_sign=filling is None or filling >= 0)
+    if moves is None or call.argument(2, "mode", "constant") != "constant":
+        return moves
+    dims = tuple(range(-(len(padding) // 2), 0))
+
+    def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
+        ((value, kept),) = moves(rs)
+        lost = _only(rs).sum(dims, keepdim=True) - kept.sum(dims, keepdim=True)
+        return [(value, kept + lost / math.prod(value.shape[dim] for dim in dims))]
+
+    return backward
 
 
 def _fill(call: Call) -> Backward | None:
@@ -450,7 +462,7 @@ def _layer(
         return None  # weights that depend on the input
     record = call.record
     name = record.where() if record.composite.layers else ""
-    rule = record.composite.rule(kind, name, first=value.raw)
+    rule = record.composite.rule(kind, name, first=value.raw, nonnegative=value.nonnegative)
     output = record.save(call.result) if rule.needs_output else None
     layer = Layer(linear_map, weight, bias, record.save(x), output, value.nonnegative)
     call.details = layer
@@ -486,8 +498,8 @@ def _batch_norm(call: Call) -> Backward | None:
     if layer is not None and layer.map.channel_dim == -1 and len(value.shape) != 2:
         layer = None
     composite = call.record.composite
-    keeps_bias = getattr(composite.convolution, "bias", False)
-    saved = call.record.save(x) if keeps_bias else None
+    absorbs = getattr(composite.convolution, "bias", None) == "absorb"
+    saved = call.record.save(x) if absorbs else None
 
     def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
         r = _only(rs)
@@ -500,6 +512,43 @@ def _batch_norm(call: Call) -> Backward | None:
             linear = saved.tensor * scale.view(shape)
             r = r * linear / stabilised(linear + shift.view(shape), composite.epsilon)
         return [(value, r)]
+
+    return backward
+
+
+def _layer_norm(call: Call) -> Backward | None:
+    """Linear in its input, with a constant denominator; the bias's share goes by the size of the inputs."""
+    names: tuple[str, ...] = ("input", "normalized_shape", "weight", "bias", "eps")
+    if call.name == "rms_norm":
+        names = ("input", "normalized_shape", "weight", "eps")
+    given = {name: call.argument(i, name) for i, name in enumerate(names)}
+    value = call.value(given["input"])
+    if value is None:
+        return None
+    call.outputs[0].raw = value.raw
+    saved = call.record.save(given["input"])
+    dims = tuple(range(-len(given["normalized_shape"]), 0))
+    weight, bias, eps = given["weight"], given.get("bias"), given["eps"]
+    centred = call.name == "layer_norm"
+    epsilon = call.record.composite.epsilon
+
+    def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
+        x = saved.tensor
+        z = x - x.mean(dims, keepdim=True) if centred else x
+        size = torch.finfo(x.dtype).eps if eps is None else eps
+        scale = torch.rsqrt(z.square().mean(dims, keepdim=True) + size)
+        if weight is not None:
+            scale = scale * weight
+        y = z * scale if bias is None else z * scale + bias
+        q = _only(rs) / stabilised(y, epsilon)
+        slope = scale * q
+        if centred:
+            slope = slope - slope.mean(dims, keepdim=True)
+        out = x * slope
+        if bias is not None:
+            share = x.abs() / stabilised(x.abs().sum(dims, keepdim=True), None, nonnegative=True)
+            out = out + share * (q * bias).sum(dims, keepdim=True)
+        return [(value, out)]
 
     return backward
 
@@ -520,7 +569,7 @@ def _table() -> dict[str, Handler]:
     group(
         "tanh elu selu celu gelu silu mish leaky_relu rrelu prelu softsign hardswish logsigmoid log_sigmoid "
         "tanhshrink hardshrink softshrink threshold neg log log1p log2 log10 expm1 sin cos tan atan asinh "
-        "erf erfinv sign nan_to_num layer_norm group_norm instance_norm rms_norm native_layer_norm pow "
+        "erf erfinv sign nan_to_num group_norm instance_norm pow "
         "float_power",
         _passes,
     )
@@ -549,7 +598,7 @@ def _table() -> dict[str, Handler]:
         _moves,
     )
     group("setitem where masked_fill masked_scatter index_put index_copy scatter", _moves, keeps_sign=False)
-    group("pad constant_pad_nd", _pad)
+    group("pad", _pad)
     group(
         "max min amax amin maximum minimum fmax fmin topk sort kthvalue median nanmedian mode aminmax "
         "logsumexp max_pool1d_with_indices max_pool2d_with_indices "
@@ -590,6 +639,7 @@ def _table() -> dict[str, Handler]:
         options=transposed,
     )
     group("batch_norm", _batch_norm)
+    group("layer_norm rms_norm", _layer_norm)
     return table
 
 

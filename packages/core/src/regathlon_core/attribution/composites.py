@@ -12,12 +12,14 @@ from regathlon_core.attribution.rules import AlphaBeta, Epsilon, Flat, Gamma, Ru
 from regathlon_core.errors import unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Composite:
     """A rule for every layer of a model.
 
     Attributes:
         linear: Rule of fully connected layers.
+        signed: Rule of those whose inputs may be negative, which is all of them in a transformer and none behind a
+            ReLU; None for no difference.
         convolution: Rule of convolutions, transposed ones included.
         first: Rule of the layers that see the input before any other layer does; None for no exception.
         addition: ``"norm"`` divides relevance among summands in proportion to them; ``"copy"`` gives every
@@ -35,58 +37,69 @@ class Composite:
     """
 
     linear: Rule = field(default_factory=Epsilon)
+    signed: Rule | None = None
     convolution: Rule = field(default_factory=ZPlus)
     first: Rule | None = None
     addition: Literal["norm", "copy"] = "norm"
     layers: tuple[tuple[str, Rule], ...] = ()
     epsilon: float | None = None
 
-    def rule(self, kind: Literal["linear", "conv"], name: str, *, first: bool) -> Rule:
-        """Return the rule of one layer."""
+    def rule(
+        self, kind: Literal["linear", "conv"], name: str, *, first: bool = False, nonnegative: bool = False
+    ) -> Rule:
+        """Return the rule of one layer.
+
+        Args:
+            kind: What it is.
+            name: Its dotted name.
+            first: Whether it sees the input before any other layer does.
+            nonnegative: Whether its inputs are known not to be negative.
+        """
         for pattern, rule in self.layers:
             if fnmatch.fnmatchcase(name, pattern):
                 return rule
         if first and self.first is not None:
             return self.first
-        return self.linear if kind == "linear" else self.convolution
+        if kind == "conv":
+            return self.convolution
+        return self.linear if nonnegative or self.signed is None else self.signed
 
+
+_SPREADING = Epsilon(bias="spread")
+_ABSORBING = Epsilon(1e-3, bias="absorb")
 
 COMPOSITES: Mapping[str, Composite] = MappingProxyType(
     {
-        "epsilon_plus_flat": Composite(first=Flat()),
-        "epsilon_plus": Composite(),
+        "epsilon_plus_flat": Composite(signed=_SPREADING, first=Flat()),
+        "epsilon_plus": Composite(signed=_SPREADING),
         "epsilon": Composite(convolution=Epsilon()),
-        "epsilon_norm": Composite(
-            linear=Epsilon(1e-3, bias=True), convolution=Epsilon(1e-3, bias=True), first=Flat()
-        ),
-        "gamma": Composite(convolution=Gamma(0.25), first=Flat()),
-        "alpha_beta": Composite(convolution=AlphaBeta(2.0, 1.0), first=Flat()),
-        "w_squared": Composite(first=WSquare()),
+        "epsilon_norm": Composite(linear=_ABSORBING, convolution=_ABSORBING, first=Flat()),
+        "gamma": Composite(signed=_SPREADING, convolution=Gamma(0.25), first=Flat()),
+        "alpha_beta": Composite(signed=_SPREADING, convolution=AlphaBeta(2.0, 1.0), first=Flat()),
+        "w_squared": Composite(signed=_SPREADING, first=WSquare()),
         "official_2d": Composite(
-            linear=Epsilon(1e-3, bias=True),
-            convolution=Epsilon(1e-3, bias=True),
-            first=Flat(),
-            addition="copy",
-            epsilon=1e-6,
+            linear=_ABSORBING, convolution=_ABSORBING, first=Flat(), addition="copy", epsilon=1e-6
         ),
     }
 )
 """The composites that have names.
 
-=====================  ==================  ==================  =============  ================================
-name                   fully connected     convolution         first layer    remark
-=====================  ==================  ==================  =============  ================================
-``epsilon_plus_flat``  ε                   z+                  flat           default: conservative, robust
-``epsilon_plus``       ε                   z+                  as others
-``epsilon``            ε                   ε                   as others      gradient × input where there is
-no bias ``epsilon_norm``       ε = 1e-3, biases    ε = 1e-3, biases    flat           cheapest: one pass
-forward, one back ``gamma``              ε                   γ = 0.25            flat
-``alpha_beta``         ε                   α = 2, β = 1        flat
-``w_squared``          ε                   z+                  w²
-``official_2d``        ε = 1e-3, biases    ε = 1e-3, biases    flat           RelDrop's published code:
-                                                                              additions copy relevance, so it
-                                                                              is **not** conserved
-=====================  ==================  ==================  =============  ================================
+=====================  =================  =================  =========  ===========================================
+name                   fully connected    convolution        first      remark
+=====================  =================  =================  =========  ===========================================
+``epsilon_plus_flat``  ε                  z+                 flat       default: conservative, robust
+``epsilon_plus``       ε                  z+                 as others
+``epsilon``            ε                  ε                  as others  gradient × input where there are no biases
+``epsilon_norm``       ε = 1e-3, absorbs  ε = 1e-3, absorbs  flat       cheapest: one pass forward, one back
+``gamma``              ε                  γ = 0.25           flat
+``alpha_beta``         ε                  α = 2, β = 1       flat
+``w_squared``          ε                  z+                 w²
+``official_2d``        ε = 1e-3, absorbs  ε = 1e-3, absorbs  flat       RelDrop's published code: additions copy
+                                                                        relevance, so it is **not** conserved
+=====================  =================  =================  =========  ===========================================
+
+"ε" ignores biases where inputs are known to be non-negative and spreads them elsewhere (``Composite.signed``), but in
+``epsilon``, which ignores all. "Absorbs" means that biases take their share, which is lost.
 """
 
 

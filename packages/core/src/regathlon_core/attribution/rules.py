@@ -4,8 +4,7 @@ With contributions c_ij = a_i w_ij of input i to output j and R_j the relevance 
 input i the sum over j of its share of R_j. Shares of one output add up to 1 (but for the stabiliser), so
 relevance is conserved. Batch-norm behind a layer is part of its w.
 
-Biases get no relevance and stay out of the denominators unless a rule says ``bias=True``: the share of a bias
-would be lost.
+Biases get no relevance and stay out of the denominators unless a rule says otherwise.
 
 Sources: Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
 propagation", PLoS ONE 2015 (ε: eq. 58, αβ: eq. 60, flat: 62ff); Montavon et al., "Explaining nonlinear
@@ -20,7 +19,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -77,17 +76,29 @@ class Epsilon(Rule):
 
     Args:
         epsilon: ε; None for 1e-6 in float32, scaled with the rounding error of other types.
-        bias: Whether z holds the bias, as it does in the original formula; its share is then lost.
+        bias: What becomes of the bias b_j. ``"ignore"``: it stays out of z. ``"absorb"``: z_j holds it, as in
+            the original formula, and its share b_j / z_j is lost. ``"spread"``: z_j holds it, and its share
+            goes to the inputs in proportion to abs(c_ij). Where biases are large beside contributions, z
+            without them comes near 0 at outputs that are not, and relevance explodes over many layers;
+            ``"spread"`` keeps it in bounds and conserved, for twice the cost.
     """
 
     epsilon: float | None = None
-    bias: bool = False
+    bias: Literal["ignore", "absorb", "spread"] = "ignore"
     needs_output: ClassVar[bool] = True
 
     def relevance(self, layer: Layer, r: Tensor) -> Tensor:
         """See ``Rule``."""
-        shares = r / stabilised(layer.merged_output(bias=self.bias), self.epsilon)
-        return layer.adjoint(shares, layer.merged_weight()).mul_(layer.input)
+        shares = r / stabilised(layer.merged_output(bias=self.bias != "ignore"), self.epsilon)
+        weight = layer.merged_weight()
+        out = layer.adjoint(shares, weight).mul_(layer.input)
+        bias = layer.merged_bias() if self.bias == "spread" else None
+        if bias is not None:
+            lift = torch.finfo(r.dtype).tiny ** 0.25  # outputs that see only zeros go by the size of weights
+            size, weight = layer.input.abs().add_(lift), weight.abs().add_(lift)
+            shares = shares * layer.along_channels(bias, shares) / layer.apply(size, weight)
+            out.addcmul_(layer.adjoint(shares, weight), size)
+        return out
 
 
 @dataclass(frozen=True)
@@ -236,15 +247,20 @@ def _contributions(
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield (input part, weight part) whose products are the contributions of one sign.
 
-    Weights of the other sign count with their sign turned and ``leak`` times their size, and inputs are taken
-    to be ``lift`` larger than they are.
+    Weights of the other sign count with their sign turned and ``leak`` times their size; inputs and weights
+    are taken to be ``lift`` larger than they are.
     """
     x = layer.input
+
+    def weight(*, positive: bool) -> Tensor:
+        part = layer.weight_part(positive=positive, leak=leak)
+        return part.add_(lift if positive else -lift) if lift else part
+
     if layer.nonnegative:
-        yield x + lift if lift else x, layer.weight_part(positive=positive, leak=leak)
+        yield x + lift if lift else x, weight(positive=positive)
     else:
-        yield x.clamp(min=0).add_(lift), layer.weight_part(positive=positive, leak=leak)
-        yield x.clamp(max=0).sub_(lift), layer.weight_part(positive=not positive, leak=leak)
+        yield x.clamp(min=0).add_(lift), weight(positive=positive)
+        yield x.clamp(max=0).sub_(lift), weight(positive=not positive)
 
 
 def _shared(
