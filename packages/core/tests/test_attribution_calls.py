@@ -239,6 +239,28 @@ def test_what_is_subtracted_or_gates_gets_nothing() -> None:
     assert lrp(Calls(lambda x: x[:, :1] * x[:, 1:]), x, 0).tolist() == [[0.5, 0.5]]
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm((6, 6)), nn.LayerNorm(6, bias=False), nn.RMSNorm(6)], ids=str)
+def test_layer_norms_are_linear_with_a_constant_denominator(norm: nn.Module, x: Tensor) -> None:
+    randomise(norm)
+    relevance, r = through(norm, x - 0.5)
+    leaf = (x - 0.5).requires_grad_()
+    dims = tuple(range(-len(norm.normalized_shape), 0))
+    centred = leaf - leaf.mean(dims, keepdim=True) if isinstance(norm, nn.LayerNorm) else leaf
+    size = (centred.square().mean(dims, keepdim=True) + (norm.eps or torch.finfo(x.dtype).eps)).sqrt()
+    bias = getattr(norm, "bias", None)
+    y = centred / size.detach() * norm.weight + (0 if bias is None else bias)
+    torch.testing.assert_close(y, norm(leaf))
+    share = (r.view_as(y) / y).detach()
+    (gradient,) = torch.autograd.grad(y, leaf, share)
+    wanted = gradient * leaf
+    if bias is not None:
+        wanted = wanted + leaf.abs() / leaf.abs().sum(dims, keepdim=True) * (share * bias).sum(
+            dims, keepdim=True
+        )
+    torch.testing.assert_close(relevance, wanted.detach())
+    torch.testing.assert_close(relevance.sum((1, 2, 3)), r.sum(1), rtol=1e-6, atol=1e-9)
+
+
 def test_padding_hands_its_relevance_on() -> None:
     x = torch.rand(2, 3, 4, dtype=torch.float64)
     relevance, r = through(lambda x: F.pad(x, (1, 2)), x)

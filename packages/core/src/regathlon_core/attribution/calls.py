@@ -1,19 +1,20 @@
 """How relevance flows back through each kind of torch call.
 
 =============  ============================================================================================
-passes         elementwise functions, norms of single samples, scaling by constants: the input gets it all
+passes         elementwise functions, dropout, scaling by constants, batch-norm: the input gets it all
 moves          views, indexing, joining: relevance goes where the numbers came from
 selects        maxima: the winner takes all
 adds           sums, means, interpolation: in proportion to the summands
 multiplies     gates (softmax, sigmoid) take nothing, two signals take half each
+normalises     layer norms are linear: their denominators are constants
 layers         convolutions and fully connected layers: the rule that the composite names
 =============  ============================================================================================
 
-Sources: the norm rule for sums (ε-rule with unit weights) and winner-takes-all follow Bach et al. 2015; gates
-that take nothing, Arras et al., "Explaining recurrent neural network predictions in sentiment analysis",
-WASSA 2017; softmax weights of attention as constants, Ali et al., "XAI for transformers: better explanations
-through conservative propagation", ICML 2022, eq. 9ff; half each for products of two signals and identity for
-layer norms, Achtibat et al., "AttnLRP", ICML 2024, props. 3.3 and 3.4.
+Sources: the norm rule for sums (the ε-rule with unit weights) and winner-takes-all, Bach et al. 2015; gates that
+take nothing, Arras et al., "Explaining recurrent neural network predictions in sentiment analysis", WASSA 2017;
+softmax weights and layer norms' denominators as constants, Ali et al., "XAI for transformers: better explanations
+through conservative propagation", ICML 2022, section 4; half each for products of two signals, Achtibat et al.,
+"AttnLRP: attention-aware layer-wise relevance propagation for transformers", ICML 2024.
 """
 
 from __future__ import annotations
