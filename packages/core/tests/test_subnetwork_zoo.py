@@ -477,6 +477,32 @@ class Written(nn.Module):
         return self.fc(total.clamp(min=0).div_(2))
 
 
+class Generated(nn.Module):
+    """Filters that the model makes for each sample, a non-local block, sparse neighbours, attention over channels."""
+
+    def __init__(self, a: int, mid: int) -> None:
+        super().__init__()
+        self.enter, self.filters = nn.Conv2d(3, a, 1), nn.Linear(a, a * 9)
+        self.q, self.k, self.v = (nn.Conv2d(a, mid, 1) for _ in range(3))
+        self.proj, self.eca = nn.Conv2d(mid, a, 1), nn.Conv1d(1, 1, 3, padding=1)
+        self.out = nn.Linear(a, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        b, channels, h, w = x.shape
+        filters = self.filters(x.mean((2, 3))).view(b, channels, 9).reshape(b * channels, 1, 3, 3)
+        x = x + F.conv2d(x.reshape(1, -1, h, w), filters, padding=1, groups=b * channels).view(
+            b, channels, h, w
+        )
+        q, k, v = (layer(x).flatten(2) for layer in (self.q, self.k, self.v))
+        attention = torch.bmm(q.transpose(1, 2), k).softmax(-1)
+        x = x + self.proj(torch.bmm(v, attention.transpose(1, 2)).view(b, -1, h, w))
+        x = x * self.eca(x.mean((2, 3))[:, None]).sigmoid().view(b, channels, 1, 1)
+        folded = F.fold(F.unfold(x, 3, padding=1), (h, w), 3, padding=1)
+        mixing = torch.eye(h * w, dtype=x.dtype).roll(1, 0).to_sparse()
+        return self.out(torch.sparse.mm(mixing, (x - 0.1 * folded).flatten(2)[0].t()))
+
+
 def _tokens(generator: torch.Generator) -> tuple[Tensor, ...]:
     return torch.randint(0, 7, (3, 5), generator=generator), torch.randint(1, 7, (3, 4), generator=generator)
 
@@ -583,6 +609,14 @@ CASES = {
     "super-resolution": Case(
         SuperResolution, (6, 5), (c(6), c(5)), images(2, 3, 5, 5),
         {"enter.weight": (segments(6, 6),), "enter.bias": (segments(6, 6),)},
+    ),
+    "generated": Case(
+        Generated,
+        (6, 5),
+        (c(6), c(5)),
+        images(2, 3, 4, 4),
+        {"filters.weight": ([i for at in range(c(6)) for i in range(9 * at, 9 * at + 9)],)}
+        | {"filters.bias": ([i for at in range(c(6)) for i in range(9 * at, 9 * at + 9)],)},
     ),
     "written": Case(Written, (6,), (c(6),), images(4, 3)),
 }  # fmt: skip

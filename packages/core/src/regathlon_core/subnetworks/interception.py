@@ -212,7 +212,8 @@ class Interception(TorchFunctionMode):
             mark = LEARNED if self._from_learned else CONSTANT
         elif all(axis is None for axis in kept):
             mark = DATA
-        setattr(out, _MARK, (self._token, mark))
+        if mark != self.mark(out):
+            setattr(out, _MARK, (self._token, mark))
         return out
 
     def count(self, axis: Axis, size: int) -> int:

@@ -65,7 +65,7 @@ def _convolution(
     axes = [None if axis is FREE else axis for axis in run.axes(input)]
     channels = run.shape(input)[at]
     into, out_of = (0, 1) if transposed else (1, 0)
-    outputs = weight.shape[out_of] * (groups if transposed else 1)
+    outputs = run.shape(weight)[out_of] * (groups if transposed else 1)
     inner, outer = axes[at], run.produced(weight, out_of, outputs)
     out_weight = outer
     if groups > 1:
@@ -189,7 +189,7 @@ def group_norm(
 # ---- products ----------------------------------------------------------------------------------------------
 
 
-@rule(*named("matmul mm bmm", _BOTH), torch.Tensor.__rmatmul__, always=True)
+@rule(*named("matmul mm bmm", _BOTH), torch.sparse.mm, torch.Tensor.__rmatmul__, always=True)
 def matmul(run: Interception, function: Any, input: Tensor, other: Tensor, **kwargs: Any) -> Any:
     """Contract the last axis with the second to last; a learned matrix produces the axis it brings in."""
     if function is torch.Tensor.__rmatmul__:
