@@ -17,6 +17,8 @@ from regathlon_core import (
     DropPath,
     DropPathSettings,
     GradAugSettings,
+    RandDepth,
+    RandDepthSettings,
     RegularizerSettings,
     StochasticDepth,
     StochasticDepthSettings,
@@ -25,7 +27,7 @@ from regathlon_core import (
 from regathlon_core.functional import drop_path, stochastic_depth
 from regathlon_core.passes import PassRole, run_as
 from regathlon_core.rng import stream
-from regathlon_core.subnetworks import residual_blocks, residual_branches
+from regathlon_core.subnetworks import residual_blocks, residual_branches, subnetwork_depth
 from regathlon_core.testing import ToyImages, ToyResidual, ToyTokens, conformance_checks
 
 RESIDUAL = ToyResidual().settings
@@ -34,6 +36,8 @@ CASES: list[Any] = [
     StochasticDepthSettings(),
     DropPathSettings(p=0.4),
     DropPathSettings(p=0.4, decay="uniform"),
+    RandDepthSettings(n=2, p=0.6),
+    [RandDepthSettings(n=1, p=0.6), DropPathSettings(p=0.3)],
     [GradAugSettings(n=1), StochasticDepthSettings(p=0.3)],
 ]
 
@@ -251,6 +255,52 @@ def test_without_other_blocks_the_network_is_shallower() -> None:
     x = F.relu(model.block2.projection(x))
     assert torch.equal(out, model.head(x.amax((2, 3))))
     assert [block.name for block in residual_blocks(model, batch.inputs)] == ["block1", "block2"]
+
+
+def test_rand_depth_is_the_sum_of_separate_trainings() -> None:
+    task = ToyResidual()
+    model = task.model(seed=0).double().train()
+    batch = task.batch("train", torch.arange(8))
+    batch = batch.replace(inputs=batch.inputs.double())
+    separate, n, p = copy.deepcopy(model), 6, 0.5
+    for loss in RandDepth(n=n, p=p).losses(model, batch, task, stream(0, "depth")):
+        loss.backward()
+
+    # The same draws again; each term alone on a copy of its own, whose blocks are left out by hand.
+    generator = stream(0, "depth")
+    views = task.views(batch, generator)
+    net = copy.deepcopy(separate)
+    logits = net(batch.inputs)
+    F.cross_entropy(logits, batch.targets).backward()
+    total = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+    skipped = []
+    for _ in range(n):
+        view = next(views)
+        net = copy.deepcopy(separate)
+        skipped.append(not torch.rand(2, generator=generator)[1] < 1 - p)
+        x = net.block1(net.stem(view.batch.inputs))
+        x = F.relu(net.block2.projection(x)) if skipped[-1] else net.block2(x)
+        log_p = net.head(x.amax((2, 3))).log_softmax(1)
+        F.kl_div(log_p, logits.detach().softmax(1), reduction="batchmean").backward()
+        for name, parameter in net.named_parameters():
+            if parameter.grad is not None:
+                total[name] += parameter.grad
+    assert set(skipped) == {True, False}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, total[name], atol=1e-12, rtol=0, msg=name)
+    plain = copy.deepcopy(separate)
+    plain(batch.inputs)
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), plain.buffers(), strict=True))
+
+
+def test_rand_depth_without_drops_teaches_the_full_network() -> None:
+    task = ToyResidual()
+    model = task.model(seed=0).train()
+    batch = task.batch("train", torch.arange(8))
+    with subnetwork_depth(model, 1.0, generator=stream(0, "none")) as sub:
+        out = model(batch.inputs)
+    assert all(sub.kept.values())
+    assert torch.equal(out, model(batch.inputs))
 
 
 @pytest.mark.parametrize("settings", [StochasticDepthSettings, DropPathSettings])

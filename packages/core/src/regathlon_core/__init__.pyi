@@ -17,8 +17,14 @@ from .regularizers.dropgraph.regularizer import DropGraph
 from .regularizers.dropgraph.settings import DropGraphSettings
 from .regularizers.dropout.regularizer import Dropout
 from .regularizers.dropout.settings import DropoutSettings
-from .regularizers.gradaug.regularizer import GradAug, RandRot, RandScale, RandWidth
-from .regularizers.gradaug.settings import GradAugSettings, RandRotSettings, RandScaleSettings, RandWidthSettings
+from .regularizers.gradaug.regularizer import GradAug, RandDepth, RandRot, RandScale, RandWidth
+from .regularizers.gradaug.settings import (
+    GradAugSettings,
+    RandDepthSettings,
+    RandRotSettings,
+    RandScaleSettings,
+    RandWidthSettings,
+)
 from .regularizers.gsnr.regularizer import GSNRDrop
 from .regularizers.gsnr.settings import GSNRDropSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
@@ -81,6 +87,8 @@ __all__ = [
     "Observer",
     "PassRole",
     "RSCSettings",
+    "RandDepth",
+    "RandDepthSettings",
     "RandRot",
     "RandRotSettings",
     "RandScale",

@@ -15,12 +15,13 @@ from regathlon_core.regularizer import Regularizer
 from regathlon_core.regularizers.gradaug.functional import sample_widths
 from regathlon_core.regularizers.gradaug.settings import (
     GradAugSettings,
+    RandDepthSettings,
     RandRotSettings,
     RandScaleSettings,
     RandWidthSettings,
 )
 from regathlon_core.settings import RegularizerSettings
-from regathlon_core.subnetworks import subnetwork
+from regathlon_core.subnetworks import subnetwork, subnetwork_depth
 from regathlon_core.task import Batch, Task, View
 
 S = TypeVar("S", bound=RegularizerSettings)
@@ -29,7 +30,7 @@ S = TypeVar("S", bound=RegularizerSettings)
 class _TaughtPasses(Regularizer[S]):
     """A full pass on the batch, then passes of sub-networks on views of it, taught by the full pass's outputs.
 
-    Subclasses say which widths and which views. Every pass is backpropagated before the next begins, so
+    Subclasses say which widths (or other sub-networks) and which views. Every pass is backpropagated before the next begins, so
     memory is that of the largest. Sub passes normalise by the statistics of their own batch and store none.
     """
 
@@ -42,16 +43,21 @@ class _TaughtPasses(Regularizer[S]):
         reference = tree_map_only(Tensor, Tensor.detach, outputs)
         del outputs
         views = self._views(batch, task, generator)
-        for width in self._widths(generator):
+        for sub_network in self._sub_networks(model, task, generator):
             view = next(views)
-            narrowed = (
-                contextlib.nullcontext()
-                if width == 1
-                else subnetwork(model, width, output_layers=task.output_layers(model))
-            )
-            with run_as(model, PassRole.SUB), narrowed:
+            with run_as(model, PassRole.SUB), sub_network:
                 taught = task.predict(model, view.batch)
             yield task.soft_loss(taught, view.align(reference))
+
+    def _sub_networks(
+        self, model: nn.Module, task: Task, generator: torch.Generator
+    ) -> Iterator[contextlib.AbstractContextManager[object]]:
+        """Yield what makes the model a sub-network, one for every pass; the default narrows it."""
+        for width in self._widths(generator):
+            if width == 1:
+                yield contextlib.nullcontext()
+            else:
+                yield subnetwork(model, width, output_layers=task.output_layers(model))
 
     def _widths(self, generator: torch.Generator) -> list[float]:
         raise NotImplementedError
@@ -129,3 +135,37 @@ class RandWidth(_TaughtPasses[RandWidthSettings]):
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         while True:
             yield View(batch)
+
+
+class RandDepth(_TaughtPasses[RandDepthSettings]):
+    """GradAug with sub-networks of random depth: residual blocks are left out instead of channels.
+
+    Every sub-network draws which blocks it keeps, with a probability that falls linearly from 1 at the first to
+    1-p at the last, and sees a transformed view of its own.
+
+    Source: GradAug (arXiv:2006.07989), Table 6. The authors' code:
+    https://github.com/taoyang1122/GradAug, ``models/resnet_randdepth.py``.
+
+    Deviations: (1) sub-networks move no batch-norm statistics, as the paper says; those of the code do. (2)
+    Evaluation is the plain model; the code multiplies its residual branches by their probability of being kept,
+    although the full network is trained without.
+
+    Example:
+        >>> from regathlon_core import Budget, RandDepth, Recipe, fit
+        >>> from regathlon_core.testing import ToyResidual
+        >>> task = ToyResidual()
+        >>> result = fit(task.model(seed=0), task, RandDepth(n=2), Recipe(budget=Budget(steps=2)))
+        >>> result.cost.steps
+        2
+    """
+
+    Settings = RandDepthSettings
+
+    def _sub_networks(
+        self, model: nn.Module, task: Task, generator: torch.Generator
+    ) -> Iterator[contextlib.AbstractContextManager[object]]:
+        for _ in range(self.settings.n):
+            yield subnetwork_depth(model, 1 - self.settings.p, generator=generator)
+
+    def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
+        return task.views(batch, generator, self.settings.views)

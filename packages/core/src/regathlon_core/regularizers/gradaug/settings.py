@@ -102,6 +102,36 @@ class RandWidthSettings(RegularizerSettings):
         check_number(self, "alpha", 0.0, 1.0, above_low=True)
 
 
+@dataclass(frozen=True)
+class RandDepthSettings(RegularizerSettings):
+    """GradAug's loop with sub-networks of random depth (Table 6).
+
+    Attributes:
+        n: Number of sub-networks in a step.
+        p: Probability that a sub-network leaves out the last residual block, in [0, 1]; it rises linearly from 0
+            at the first one. The authors' code uses 0.2.
+        views: Kinds of random transformation, of those that the task offers; empty for the task's first kind.
+    """
+
+    name: ClassVar[str] = "rand_depth"
+    summary: ClassVar[str] = "GradAug's ablation: sub-networks of random depth on transformed views"
+    implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandDepth"
+    stage: ClassVar[Stage] = Stage.LOSS
+    needs: ClassVar[frozenset[str]] = frozenset({"residual", "soft_loss", "views"})
+    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
+    n: int = 3
+    p: float = 0.2
+    views: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_count(self, "n", low=0)
+        check_number(self, "p", 0.0, 1.0)
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        return super().refusal(task) or _missing_views(self.name, self.views, task)
+
+
 def _missing_views(name: str, wanted: tuple[str, ...], task: TaskSettings) -> str | None:
     missing = [kind for kind in wanted if kind not in task.views]
     if missing:
