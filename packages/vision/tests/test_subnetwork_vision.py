@@ -215,7 +215,7 @@ def build(make: Callable[[], nn.Module]) -> nn.Module:
     return model
 
 
-def images(size: int = 64) -> Tensor:
+def images(size: int = 48) -> Tensor:
     return torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
