@@ -1,0 +1,1 @@
+"""CORAL: aligns the feature statistics of domains (Sun and Saenko, 2016)."""

@@ -1,0 +1,1 @@
+"""Group distributionally robust optimization (Sagawa et al., 2020)."""

@@ -1,0 +1,1 @@
+"""Invariant Risk Minimization (Arjovsky et al., 2019)."""

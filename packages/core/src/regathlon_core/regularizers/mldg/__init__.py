@@ -1,0 +1,1 @@
+"""MLDG: meta-learning for domain generalization (Li et al., 2018)."""
