@@ -3,14 +3,26 @@ from .graph_classification.settings import AtlasSettings
 from .graph_classification.task import GraphClassification
 from .models.networks import GraphNetwork, NodeNetwork
 from .models.settings import GraphGcnSettings, GraphGinSettings, NodeGcnSettings
+from .node_classification.citation import Citation
 from .node_classification.digits import DigitGraph
 from .node_classification.karate import Karate
-from .node_classification.settings import DigitGraphSettings, KarateSettings
+from .node_classification.settings import (
+    CitationSettings,
+    CiteSeerSettings,
+    CoraSettings,
+    DigitGraphSettings,
+    KarateSettings,
+    PubMedSettings,
+)
 from .node_classification.task import NodeClassification
 
 __all__ = [
     "Atlas",
     "AtlasSettings",
+    "Citation",
+    "CitationSettings",
+    "CiteSeerSettings",
+    "CoraSettings",
     "DigitGraph",
     "DigitGraphSettings",
     "GraphClassification",
@@ -22,4 +34,5 @@ __all__ = [
     "NodeClassification",
     "NodeGcnSettings",
     "NodeNetwork",
+    "PubMedSettings",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
 from regathlon_graphs.models.settings import NodeGcnSettings
+
+CitationSplit = Literal["planetoid", "pygcn_rows", "random"]
 
 KIPF = Recipe(
     optimizer="adam",
@@ -62,3 +64,58 @@ class KarateSettings(NodeTaskSettings):
     summary: ClassVar[str] = "Zachary's karate club, one label a community"
     implementation: ClassVar[str] = "regathlon_graphs.node_classification.karate:Karate"
     dataset: ClassVar[str] = "karate"
+
+
+@dataclass(frozen=True)
+class CitationSettings(NodeTaskSettings):
+    """A citation graph in Planetoid's format; a subclass names the folder.
+
+    Attributes:
+        split: ``"planetoid"``, the public one; ``"pygcn_rows"`` or ``"random"``: 140 nodes to train, 300 to validate
+            and 1000 to test, by the row numbers that pygcn uses. Neither has pygcn's own nodes; see ``Citation``.
+        split_seed: Which of the random splits.
+    """
+
+    implementation: ClassVar[str] = "regathlon_graphs.node_classification.citation:Citation"
+    folder: ClassVar[str]
+    """Below ``Planetoid`` in the data root; in lower case also part of the files' names."""
+    split: CitationSplit = "planetoid"
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(CitationSplit):
+            raise unknown(f"split of {self.name}", self.split, get_args(CitationSplit))
+        if self.split_seed and self.split != "random":
+            raise UserError(
+                f"{self.name}: split_seed says something with split=random only, not {self.split}."
+            )
+
+
+@dataclass(frozen=True)
+class CoraSettings(CitationSettings):
+    """Cora: 2708 papers on machine learning, of seven topics."""
+
+    name: ClassVar[str] = "graphs/cora"
+    summary: ClassVar[str] = "Cora citation network, 20 labels a class"
+    dataset: ClassVar[str] = "cora"
+    folder: ClassVar[str] = "Cora"
+
+
+@dataclass(frozen=True)
+class CiteSeerSettings(CitationSettings):
+    """CiteSeer: 3327 papers of six topics."""
+
+    name: ClassVar[str] = "graphs/citeseer"
+    summary: ClassVar[str] = "CiteSeer citation network, 20 labels a class"
+    dataset: ClassVar[str] = "citeseer"
+    folder: ClassVar[str] = "CiteSeer"
+
+
+@dataclass(frozen=True)
+class PubMedSettings(CitationSettings):
+    """PubMed: 19717 papers on three kinds of diabetes."""
+
+    name: ClassVar[str] = "graphs/pubmed"
+    summary: ClassVar[str] = "PubMed citation network, 20 labels a class"
+    dataset: ClassVar[str] = "pubmed"
+    folder: ClassVar[str] = "PubMed"

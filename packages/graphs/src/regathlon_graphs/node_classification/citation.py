@@ -1,0 +1,82 @@
+"""Citation graphs: Cora, CiteSeer, PubMed and any other in Planetoid's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from regathlon_core.errors import UserError
+from regathlon_core.rng import stream
+from regathlon_core.task import Split
+from regathlon_data import DataError, data_root, manifest_names, require
+from regathlon_graphs.node_classification.planetoid_files import CitationGraph, read_planetoid
+from regathlon_graphs.node_classification.settings import CitationSettings
+from regathlon_graphs.node_classification.task import NodeClassification
+from regathlon_graphs.pyg import Graph
+
+_PYGCN_ROWS: dict[Split, slice] = {
+    "train": slice(0, 140),
+    "val": slice(200, 500),
+    "test": slice(500, 1500),
+}
+
+
+class Citation(NodeClassification):
+    """Papers and which cites which; features are the words of a paper, divided by their sum.
+
+    The files lie where torch-geometric's ``Planetoid`` has them, ``Planetoid/<folder>/raw/ind.<name>.*``, and are
+    read into memory: nothing is downloaded or written.
+
+    Three ways to split:
+
+    * ``"planetoid"``: the public split (Yang, Cohen and Salakhutdinov, ICML 2016): 20 labels of each class, 500
+      nodes to validate, 1000 to test.
+    * ``"pygcn_rows"``: rows 0 to 139, 200 to 499 and 500 to 1499, the numbers that
+      https://github.com/tkipf/pygcn uses. There they count the rows of ``cora.content``, an older file whose order
+      Planetoid's files do not record, so *these are not pygcn's nodes*: here the first 140 rows are the public
+      split's training nodes, and only which nodes validate and test differs from it.
+    * ``"random"``: the same numbers of a random order drawn from ``split_seed``. pygcn's training nodes, too, are
+      not balanced over the classes; its one split is like one draw of this, as far as its file's order is
+      arbitrary.
+
+    Args:
+        settings: Which graph, and how it is split.
+        data: The data root; see ``regathlon_data.data_root``.
+
+    Raises:
+        UserError: Files are missing or damaged, or there are too few nodes for the split.
+    """
+
+    def __init__(self, settings: CitationSettings, data: Path | None = None) -> None:
+        found = _read(settings, data)
+        x = torch.from_numpy(found.features)
+        x = x / x.sum(dim=1, keepdim=True).masked_fill_(x.sum(dim=1, keepdim=True) == 0, 1.0)
+        graph = Graph(x=x, edge_index=torch.from_numpy(found.edges), y=torch.from_numpy(found.labels))
+        classes = tuple(f"class {number}" for number in range(found.classes))
+        super().__init__(settings, classes, graph, _splits(settings, found))
+
+
+def _read(settings: CitationSettings, data: Path | None) -> CitationGraph:
+    try:
+        root = require(settings.dataset, data) if settings.dataset in manifest_names() else data_root(data)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    return read_planetoid(root / "Planetoid" / settings.folder / "raw", settings.folder.lower())
+
+
+def _splits(settings: CitationSettings, found: CitationGraph) -> dict[Split, Tensor]:
+    if settings.split == "planetoid":
+        return {split: torch.from_numpy(found.splits[split]) for split in _PYGCN_ROWS}
+    nodes = len(found.labels)
+    needed = _PYGCN_ROWS["test"].stop
+    if nodes < needed:
+        raise UserError(
+            f"{settings.name}: split={settings.split} takes {needed} nodes and the graph has {nodes}. "
+            f"Use split=planetoid."
+        )
+    order = torch.arange(nodes)
+    if settings.split == "random":
+        order = torch.randperm(nodes, generator=stream(settings.split_seed, "citation split"))
+    return {split: order[rows] for split, rows in _PYGCN_ROWS.items()}
