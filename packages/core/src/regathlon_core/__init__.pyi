@@ -5,6 +5,8 @@ from .features import FeaturePoint
 from .passes import PassRole, current_role, run_as
 from .recipe import Budget, Recipe
 from .regularizer import Compose, FeatureRegularizer, Regularizer, build_regularizer
+from .regularizers.coral.regularizer import CORAL
+from .regularizers.coral.settings import CORALSettings
 from .regularizers.cutmix.regularizer import CutMix
 from .regularizers.cutmix.settings import CutMixSettings
 from .regularizers.cutout.regularizer import Cutout
@@ -25,12 +27,20 @@ from .regularizers.gradaug.settings import (
     RandScaleSettings,
     RandWidthSettings,
 )
+from .regularizers.group_dro.regularizer import GroupDRO
+from .regularizers.group_dro.settings import GroupDROSettings
 from .regularizers.gsnr.regularizer import GSNRDrop
 from .regularizers.gsnr.settings import GSNRDropSettings
+from .regularizers.irm.regularizer import IRM
+from .regularizers.irm.settings import IRMSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
 from .regularizers.label_smoothing.settings import LabelSmoothingSettings
+from .regularizers.mixstyle.regularizer import MixStyle
+from .regularizers.mixstyle.settings import MixStyleSettings
 from .regularizers.mixup.regularizer import Mixup
 from .regularizers.mixup.settings import MixupSettings
+from .regularizers.mldg.regularizer import MLDG
+from .regularizers.mldg.settings import MLDGSettings
 from .regularizers.none.regularizer import NoRegularizer
 from .regularizers.none.settings import NoRegularizerSettings
 from .regularizers.random_erasing.regularizer import RandomErasing
@@ -49,9 +59,13 @@ from .subnetworks import subnetwork, subnetwork_depth
 from .task import Batch, Mixed, Task, View
 
 __all__ = [
+    "CORAL",
+    "IRM",
+    "MLDG",
     "RSC",
     "Batch",
     "Budget",
+    "CORALSettings",
     "Compose",
     "Cost",
     "CutMix",
@@ -74,9 +88,15 @@ __all__ = [
     "GSNRDropSettings",
     "GradAug",
     "GradAugSettings",
+    "GroupDRO",
+    "GroupDROSettings",
+    "IRMSettings",
     "Interrupted",
     "LabelSmoothing",
     "LabelSmoothingSettings",
+    "MLDGSettings",
+    "MixStyle",
+    "MixStyleSettings",
     "Mixed",
     "Mixup",
     "MixupSettings",

@@ -4,13 +4,17 @@ Each has a ``sample_...`` twin beside it (``regathlon_core.regularizers.<name>.f
 it will do without doing it, for replaying and testing.
 """
 
+from regathlon_core.regularizers.coral.functional import coral_penalty
 from regathlon_core.regularizers.cutmix.functional import cutmix
 from regathlon_core.regularizers.cutout.functional import cutout
 from regathlon_core.regularizers.drop_path.functional import drop_path
 from regathlon_core.regularizers.dropblock.functional import drop_block
 from regathlon_core.regularizers.dropout.functional import dropout
+from regathlon_core.regularizers.group_dro.functional import group_dro_step
 from regathlon_core.regularizers.gsnr.functional import gsnr_drop_block
+from regathlon_core.regularizers.irm.functional import irm_penalty
 from regathlon_core.regularizers.label_smoothing.functional import label_smoothing
+from regathlon_core.regularizers.mixstyle.functional import mixstyle
 from regathlon_core.regularizers.mixup.functional import mixup
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
 from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
@@ -19,13 +23,17 @@ from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropo
 from regathlon_core.regularizers.stochastic_depth.functional import stochastic_depth
 
 __all__ = [
+    "coral_penalty",
     "cutmix",
     "cutout",
     "drop_block",
     "drop_path",
     "dropout",
+    "group_dro_step",
     "gsnr_drop_block",
+    "irm_penalty",
     "label_smoothing",
+    "mixstyle",
     "mixup",
     "random_erasing",
     "rsc_channels",

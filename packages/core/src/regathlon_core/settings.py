@@ -198,6 +198,8 @@ class TaskSettings(Declaration):
     """What it offers to regularizers (keys of ``CAPABILITIES``)."""
     views: ClassVar[tuple[str, ...]] = ()
     """Kinds of random view that it offers ("scale", "rotation", ...), the usual one first; with "views"."""
+    domains: ClassVar[tuple[str, ...]] = ()
+    """Names of its domains, in the order of ``Batch.domain``; with "domains"."""
     models: ClassVar[tuple[type[ModelSettings], ...]]
     """The models that fit it; the first is the default."""
     recipe: ClassVar[Recipe]

@@ -78,18 +78,24 @@ def sample_permutation(
 
 
 def sample_beta(
-    a: float, b: float, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    a: float,
+    b: float,
+    size: Sequence[int] = (),
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw one number from Beta(a, b), as the share of one gamma variate in the sum of two.
+    """Draw numbers from Beta(a, b), each as the share of one gamma variate in the sum of two.
 
     Args:
         a: First shape, above 0.
         b: Second shape, above 0.
+        size: Shape of the result; one number unless given.
         generator: Source of randomness; None for torch's global one.
         device: Where the result lies.
 
     Returns:
-        float32 in [0, 1], 0-dimensional.
+        float32 in [0, 1], of shape ``size``.
 
     Example:
         >>> 0 <= float(sample_beta(0.2, 0.2, generator=torch.Generator().manual_seed(0))) <= 1
@@ -98,7 +104,7 @@ def sample_beta(
     source = generator.device if generator is not None else torch.device(device)
     # In double precision: a gamma variate of a small shape is often below what single precision can hold.
     first, second = (
-        torch._standard_gamma(torch.full((), shape, dtype=torch.float64, device=source), generator)
+        torch._standard_gamma(torch.full(tuple(size), shape, dtype=torch.float64, device=source), generator)
         for shape in (a, b)
     )
     return (first / (first + second)).float().to(device)
