@@ -39,7 +39,7 @@ from regathlon_core.attribution.layers import (
     conv_transpose_map,
 )
 from regathlon_core.attribution.record import Backward, Call, Handler, Runner, Value
-from regathlon_core.attribution.rules import stabilised
+from regathlon_core.attribution.rules import quotient, stabilised
 
 _DENSE = DenseMap()
 
@@ -338,8 +338,10 @@ def _add(call: Call) -> Backward | None:
 
     def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
         a, b = first.tensor, second.tensor
-        q = _only(rs) / stabilised(torch.add(a, b, alpha=alpha), composite.epsilon, nonnegative=nonnegative)
-        return [(left, _fit(q * a, left)), (right, _fit((q * b).mul_(alpha), right))]
+        q = quotient(_only(rs), torch.add(a, b, alpha=alpha), composite.epsilon, nonnegative=nonnegative)
+        to_left = q * a
+        to_right = q.mul_(b) if alpha == 1 else q.mul_(b).mul_(alpha)
+        return [(left, _fit(to_left, left)), (right, _fit(to_right, right))]
 
     return backward
 

@@ -242,6 +242,12 @@ class Layer:
             return F.leaky_relu_(weight, -leak)
         return F.leaky_relu_(weight.neg_(), -leak).neg_()
 
+    def merged_adjoint(self, r: Tensor) -> Tensor:
+        """Return the transposed map of ``r`` with the merged weight; scales whichever is smaller."""
+        if self.scale is not None and r.numel() < self.weight.numel():
+            return self.adjoint(r * self.along_channels(self.scale, r), self.weight)
+        return self.adjoint(r, self.merged_weight())
+
     def merged_bias(self) -> Tensor | None:
         """Return the bias with the batch-norm in it, [C_out]."""
         if self.scale is None:
@@ -250,7 +256,7 @@ class Layer:
         return self.shift if self.bias is None else torch.addcmul(self.shift, self.bias, self.scale)
 
     def merged_output(self, *, bias: bool) -> Tensor:
-        """Return the output behind the batch-norm, with or without all that is added as a bias."""
+        """Return the output behind the batch-norm, with or without the bias, as a tensor of one's own."""
         if self.saved_output is None:
             z = self.map.apply(self.input, self.merged_weight())
             offset = self.merged_bias() if bias else None
@@ -261,9 +267,9 @@ class Layer:
             scale = self.along_channels(self.scale, z)
             if bias:
                 return torch.addcmul(self.along_channels(self.shift, z), z, scale)
-            return (z if self.bias is None else z - self.along_channels(self.bias, z)) * scale
+            return z * scale if self.bias is None else (z - self.along_channels(self.bias, z)).mul_(scale)
         if bias or self.bias is None:
-            return z
+            return z.clone()
         return z - self.along_channels(self.bias, z)
 
     def along_channels(self, vector: Tensor, z: Tensor) -> Tensor:

@@ -42,10 +42,19 @@ def stabiliser(dtype: torch.dtype, epsilon: float | None) -> float:
 
 def stabilised(z: Tensor, epsilon: float | None, *, nonnegative: bool = False) -> Tensor:
     """Return z moved away from zero by the stabiliser, zero itself upwards."""
+    return _move_from_zero(z.clone(), epsilon, nonnegative=nonnegative)
+
+
+def quotient(r: Tensor, z: Tensor, epsilon: float | None, *, nonnegative: bool = False) -> Tensor:
+    """Return r / stabilised(z); z is overwritten."""
+    return torch.div(r, _move_from_zero(z, epsilon, nonnegative=nonnegative), out=z)
+
+
+def _move_from_zero(z: Tensor, epsilon: float | None, *, nonnegative: bool) -> Tensor:
     size = stabiliser(z.dtype, epsilon)
     if nonnegative:
-        return z + size
-    return z + torch.copysign(torch.full((), size, dtype=z.dtype, device=z.device), z)
+        return z.add_(size)
+    return z.add_(torch.copysign(torch.full((), size, dtype=z.dtype, device=z.device), z))
 
 
 class Rule(abc.ABC):
@@ -89,13 +98,12 @@ class Epsilon(Rule):
 
     def relevance(self, layer: Layer, r: Tensor) -> Tensor:
         """See ``Rule``."""
-        shares = r / stabilised(layer.merged_output(bias=self.bias != "ignore"), self.epsilon)
-        weight = layer.merged_weight()
-        out = layer.adjoint(shares, weight).mul_(layer.input)
+        shares = quotient(r, layer.merged_output(bias=self.bias != "ignore"), self.epsilon)
+        out = layer.merged_adjoint(shares).mul_(layer.input)
         bias = layer.merged_bias() if self.bias == "spread" else None
         if bias is not None:
             lift = torch.finfo(r.dtype).tiny ** 0.25  # outputs that see only zeros go by the size of weights
-            size, weight = layer.input.abs().add_(lift), weight.abs().add_(lift)
+            size, weight = layer.input.abs().add_(lift), layer.merged_weight().abs().add_(lift)
             shares = shares * layer.along_channels(bias, shares) / layer.apply(size, weight)
             out.addcmul_(layer.adjoint(shares, weight), size)
         return out
@@ -238,8 +246,7 @@ class WSquare(Rule):
         """See ``Rule``."""
         one = layer.input.new_ones((1, *layer.input.shape[1:]))
         weight = layer.merged_weight().square()
-        shares = r / stabilised(layer.apply(one, weight), self.epsilon, nonnegative=True)
-        return layer.adjoint(shares, weight)
+        return layer.adjoint(r / stabilised(layer.apply(one, weight), self.epsilon, nonnegative=True), weight)
 
 
 def _contributions(
@@ -280,7 +287,7 @@ def _shared(
         z.add_(layer.apply(x, w))
     if offset is not None:
         z.add_(layer.along_channels(offset, z))
-    shares = r / stabilised(z, epsilon, nonnegative=positive)
+    shares = quotient(r, z, epsilon, nonnegative=positive)
     out = layer.adjoint(shares, parts[0][1]).mul_(parts[0][0])
     for x, w in parts[1:]:
         out.addcmul_(layer.adjoint(shares, w), x)
