@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -83,8 +84,14 @@ class ImageTask(Task):
         moved = batch.replace(inputs=align(batch.inputs))
         if not self.dense:
             return View(moved)
-        targets = _apply(transforms, batch.targets[:, None], mode="nearest")[:, 0]
-        return View(moved.replace(targets=targets), align)
+
+        def align_labels(labels: Tensor) -> Tensor:
+            return _apply(transforms, labels[:, None], mode="nearest")[:, 0]
+
+        mixed = batch.mixed
+        if mixed is not None:
+            mixed = dataclasses.replace(mixed, targets=align_labels(mixed.targets))
+        return View(moved.replace(targets=align_labels(batch.targets), mixed=mixed), align)
 
 
 def _apply(transforms: Sequence[Transform], images: Tensor, **keywords: Any) -> Tensor:
