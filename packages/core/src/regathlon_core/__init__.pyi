@@ -11,6 +11,8 @@ from .regularizers.cutmix.regularizer import CutMix
 from .regularizers.cutmix.settings import CutMixSettings
 from .regularizers.cutout.regularizer import Cutout
 from .regularizers.cutout.settings import CutoutSettings
+from .regularizers.disout.regularizer import Disout
+from .regularizers.disout.settings import DisoutSettings
 from .regularizers.drop_path.regularizer import DropPath
 from .regularizers.drop_path.settings import DropPathSettings
 from .regularizers.dropblock.regularizer import DropBlock
@@ -72,6 +74,8 @@ __all__ = [
     "CutMixSettings",
     "Cutout",
     "CutoutSettings",
+    "Disout",
+    "DisoutSettings",
     "DropBlock",
     "DropBlockSettings",
     "DropGraph",

@@ -7,6 +7,7 @@ it will do without doing it, for replaying and testing.
 from regathlon_core.regularizers.coral.functional import coral_penalty
 from regathlon_core.regularizers.cutmix.functional import cutmix
 from regathlon_core.regularizers.cutout.functional import cutout
+from regathlon_core.regularizers.disout.functional import disout
 from regathlon_core.regularizers.drop_path.functional import drop_path
 from regathlon_core.regularizers.dropblock.functional import drop_block
 from regathlon_core.regularizers.dropout.functional import dropout
@@ -26,6 +27,7 @@ __all__ = [
     "coral_penalty",
     "cutmix",
     "cutout",
+    "disout",
     "drop_block",
     "drop_path",
     "dropout",

@@ -1,0 +1,1 @@
+"""Disout: feature maps are distorted instead of dropped."""
