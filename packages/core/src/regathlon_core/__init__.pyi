@@ -51,6 +51,8 @@ from .regularizers.reldrop.regularizer import RelDrop
 from .regularizers.reldrop.settings import RelDropSettings
 from .regularizers.rsc.regularizer import RSC
 from .regularizers.rsc.settings import RSCSettings
+from .regularizers.shakedrop.regularizer import ShakeDrop
+from .regularizers.shakedrop.settings import ShakeDropSettings
 from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .regularizers.stochastic_depth.regularizer import StochasticDepth
@@ -127,6 +129,8 @@ __all__ = [
     "RelDrop",
     "RelDropSettings",
     "SampleDraw",
+    "ShakeDrop",
+    "ShakeDropSettings",
     "SpatialDropout",
     "SpatialDropoutSettings",
     "Stage",

@@ -20,6 +20,7 @@ from regathlon_core.regularizers.mixup.functional import mixup
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
 from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
 from regathlon_core.regularizers.rsc.functional import rsc_channels, rsc_pooled, rsc_positions, rsc_samples
+from regathlon_core.regularizers.shakedrop.functional import shakedrop
 from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
 from regathlon_core.regularizers.stochastic_depth.functional import stochastic_depth
 
@@ -44,6 +45,7 @@ __all__ = [
     "rsc_samples",
     "sample_relevant_blocks",
     "sample_relevant_positions",
+    "shakedrop",
     "spatial_dropout",
     "stochastic_depth",
 ]

@@ -1,0 +1,1 @@
+"""ShakeDrop: residual branches shaken with other factors forward than backward."""
