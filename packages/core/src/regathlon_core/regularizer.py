@@ -174,7 +174,9 @@ class FeatureRegularizer(Regularizer[S]):
             if not where and points:
                 points = list(self.usual(points))
         if not points:
-            raise UserError(f"{self.settings.name} would act nowhere: the task names no default feature points.")
+            raise UserError(
+                f"{self.settings.name} would act nowhere: the task names no default feature points."
+            )
         self.prepare(points)
         self.strength.fill_(self.schedule(0.0))
         if task is not None and any(point.layout == "nodes" for point in points):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +13,7 @@ from regathlon_core.ops.block_mask import block_gamma, block_shape, dilate_block
 from regathlon_core.ops.drop import drop_units, keep_scale
 from regathlon_core.regularizers.gsnr.settings import Ratio, Score, Variant
 
-_POOL = {
+_POOL: Mapping[str, Mapping[int, Callable[..., Tensor]]] = {
     "mean": {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d},
     "max": {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d},
 }
