@@ -622,6 +622,20 @@ def test_epsilon_and_norm_rules_are_gradient_times_input_without_biases() -> Non
         torch.testing.assert_close(relevance, gradient * x.detach(), rtol=1e-6, atol=1e-9)
 
 
+def test_biases_do_not_make_relevance_explode() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layers = [part for _ in range(12) for part in (nn.Linear(32, 32), nn.GELU())]
+    model = nn.Sequential(*layers, nn.Linear(32, 5)).double()
+    for layer in model[::2]:
+        nn.init.normal_(layer.weight, 0, 0.1, generator)
+        nn.init.normal_(layer.bias, 0, 1.0, generator)
+    x = torch.randn(8, 32, generator=generator, dtype=torch.float64)
+    relevance = lrp(model, x, 1, "epsilon_plus")
+    torch.testing.assert_close(relevance.sum(1), torch.ones(8, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert float(relevance.abs().sum(1).max()) < 1e3
+    assert float(lrp(model, x, 1, "epsilon").abs().sum(1).max()) > 1e6
+
+
 @pytest.mark.parametrize("last", [nn.LogSoftmax(1), nn.Softmax(1)])
 def test_softmax_at_the_end_is_left_out(last: nn.Module) -> None:
     model = randomise(resnet())

@@ -178,8 +178,8 @@ def test_any_object_with_wrt(x: Tensor) -> None:
     def image(batch: dict[str, Tensor]) -> Tensor:
         return batch["image"]
 
-    relevance = lrp(model, batch, 1, wrt=image, forward=forward)
-    torch.testing.assert_close(relevance, lrp(model, x, 1))
+    relevance = lrp(model, batch, 1, "epsilon", wrt=image, forward=forward)
+    torch.testing.assert_close(relevance, lrp(model, x, 1, "epsilon"))
     gradient = gradient_x_input(model, batch, 1, wrt=image, forward=forward)
     torch.testing.assert_close(gradient, gradient_x_input(model, x, 1))
     assert not x.requires_grad

@@ -465,11 +465,18 @@ def _layer(
         return None  # weights that depend on the input
     record = call.record
     name = record.where() if record.composite.layers else ""
-    rule = record.composite.rule(kind, name, first=value.raw, nonnegative=value.nonnegative)
-    output = record.save(call.result) if rule.needs_output else None
+    choose = functools.partial(record.composite.rule, kind, name, first=value.raw)
+    usual, last = choose(), choose(last=True)
+    output = record.save(call.result) if usual.needs_output or last.needs_output else None
     layer = Layer(linear_map, weight, bias, record.save(x), output, value.nonnegative)
     call.details = layer
-    return lambda rs: [(value, rule.relevance(layer, _only(rs)))]
+    (out,) = call.outputs
+
+    def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
+        rule = last if out is record.explained else usual
+        return [(value, rule.relevance(layer, _only(rs)))]
+
+    return backward
 
 
 def _linear(call: Call) -> Backward | None:

@@ -18,8 +18,7 @@ class Composite:
 
     Attributes:
         linear: Rule of fully connected layers.
-        signed: Rule of those whose inputs may be negative, which is all of them in a transformer and none behind a
-            ReLU; None for no difference.
+        last: Rule of the fully connected layer whose outputs are the logits; None for no difference.
         convolution: Rule of convolutions, transposed ones included.
         first: Rule of the layers that see the input before any other layer does; None for no exception.
         addition: ``"norm"`` divides relevance among summands in proportion to them; ``"copy"`` gives every
@@ -37,7 +36,7 @@ class Composite:
     """
 
     linear: Rule = field(default_factory=Epsilon)
-    signed: Rule | None = None
+    last: Rule | None = None
     convolution: Rule = field(default_factory=ZPlus)
     first: Rule | None = None
     addition: Literal["norm", "copy"] = "norm"
@@ -45,7 +44,7 @@ class Composite:
     epsilon: float | None = None
 
     def rule(
-        self, kind: Literal["linear", "conv"], name: str, *, first: bool = False, nonnegative: bool = False
+        self, kind: Literal["linear", "conv"], name: str, *, first: bool = False, last: bool = False
     ) -> Rule:
         """Return the rule of one layer.
 
@@ -53,7 +52,7 @@ class Composite:
             kind: What it is.
             name: Its dotted name.
             first: Whether it sees the input before any other layer does.
-            nonnegative: Whether its inputs are known not to be negative.
+            last: Whether its outputs are the logits.
         """
         for pattern, rule in self.layers:
             if fnmatch.fnmatchcase(name, pattern):
@@ -62,7 +61,7 @@ class Composite:
             return self.first
         if kind == "conv":
             return self.convolution
-        return self.linear if nonnegative or self.signed is None else self.signed
+        return self.last if last and self.last is not None else self.linear
 
 
 _SPREADING = Epsilon(bias="spread")
@@ -70,13 +69,15 @@ _ABSORBING = Epsilon(1e-3, bias="absorb")
 
 COMPOSITES: Mapping[str, Composite] = MappingProxyType(
     {
-        "epsilon_plus_flat": Composite(signed=_SPREADING, first=Flat()),
-        "epsilon_plus": Composite(signed=_SPREADING),
+        "epsilon_plus_flat": Composite(linear=_SPREADING, last=Epsilon(), first=Flat()),
+        "epsilon_plus": Composite(linear=_SPREADING, last=Epsilon()),
         "epsilon": Composite(convolution=Epsilon()),
         "epsilon_norm": Composite(linear=_ABSORBING, convolution=_ABSORBING, first=Flat()),
-        "gamma": Composite(signed=_SPREADING, convolution=Gamma(0.25), first=Flat()),
-        "alpha_beta": Composite(signed=_SPREADING, convolution=AlphaBeta(2.0, 1.0), first=Flat()),
-        "w_squared": Composite(signed=_SPREADING, first=WSquare()),
+        "gamma": Composite(linear=_SPREADING, last=Epsilon(), convolution=Gamma(0.25), first=Flat()),
+        "alpha_beta": Composite(
+            linear=_SPREADING, last=Epsilon(), convolution=AlphaBeta(2.0, 1.0), first=Flat()
+        ),
+        "w_squared": Composite(linear=_SPREADING, last=Epsilon(), first=WSquare()),
         "official_2d": Composite(
             linear=_ABSORBING, convolution=_ABSORBING, first=Flat(), addition="copy", epsilon=1e-6
         ),
@@ -98,8 +99,8 @@ name                   fully connected    convolution        first      remark
                                                                         relevance, so it is **not** conserved
 =====================  =================  =================  =========  ===========================================
 
-"ε" ignores biases where inputs are known to be non-negative and spreads them elsewhere (``Composite.signed``), but in
-``epsilon``, which ignores all. "Absorbs" means that biases take their share, which is lost.
+"ε" spreads the biases of fully connected layers but those of the last one, which it ignores; in ``epsilon`` all are
+ignored. "Absorbs" means that biases take their share, which is lost. (See ``Epsilon``.)
 """
 
 

@@ -150,6 +150,8 @@ _RENAMED = {
 class Record(TorchFunctionMode):
     """The calls of a forward pass, in order.
 
+    ``source`` is what is known of the input; ``explained``, to be set before walking back, of the logits.
+
     Args:
         model: The model, for the names of its layers.
         composite: Rules of its layers.
@@ -170,6 +172,7 @@ class Record(TorchFunctionMode):
         self.composite = composite
         self.calls: list[Call] = []
         self.source: Value | None = None
+        self.explained: Value | None = None
         self._handlers = handlers
         self._runners = runners
         self._reads_self = reads_self

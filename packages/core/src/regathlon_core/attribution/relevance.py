@@ -32,7 +32,8 @@ def lrp(
     torch API that it makes are recorded and then walked backwards with one rule per kind of call, so
     functional activations, additions, concatenations, gathers and batch-norm need no preparation. Relevance
     is conserved: it sums up, per sample, to what was injected at the output, but for the share of stabilisers
-    (and ``official_2d``, which conserves nothing). The result is a constant: no graph, no second derivatives.
+    (and of biases in ``epsilon_norm``; ``official_2d`` conserves nothing). The result is a constant: no graph,
+    no second derivatives.
 
     Nothing is left on the model: no hook, no gradient, no changed weight, flag or buffer, and the global
     random state is as before; also after an exception.
@@ -60,8 +61,8 @@ def lrp(
         >>> from torch import nn
         >>> from regathlon_core.attribution import lrp
         >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
-        >>> model = nn.Sequential(features, nn.Linear(288, 5))
-        >>> relevance = lrp(model, torch.rand(2, 3, 8, 8), target=torch.tensor([1, 4]))
+        >>> model = nn.Sequential(features, nn.Linear(288, 5)).double()
+        >>> relevance = lrp(model, torch.rand(2, 3, 8, 8).double(), target=torch.tensor([1, 4]))
         >>> relevance.shape, relevance.sum(dim=(1, 2, 3)).round(decimals=3).tolist()
         (torch.Size([2, 3, 8, 8]), [1.0, 1.0])
 
@@ -73,13 +74,16 @@ def lrp(
         torch.Size([2, 3, 16])
 
     Source: Bach et al., PLoS ONE 2015; rules and further sources in ``attribution/rules.py`` and
-    ``attribution/calls.py``. Compared with zennit 0.5.1 (https://github.com/chr5tphr/zennit), whose
-    ``EpsilonPlusFlat`` with ``zero_params="bias"`` and a canonizer this equals:
+    ``attribution/calls.py``. On a ResNet it equals ``EpsilonPlusFlat`` of zennit 0.5.1
+    (https://github.com/chr5tphr/zennit) with ``zero_params="bias"`` and a canonizer, but for these deviations:
 
     1. Batch-norm behind a layer merges into it exactly; zennit leaves the norm's ε = 1e-5 behind in the
        merged model, which shrinks every activation a little.
     2. Additions are always seen and divide relevance; there, only where a canonizer knows the architecture.
     3. What is subtracted, divided by or used as a gate gets nothing; attention weights are constants.
+    4. z+ loses no relevance at outputs without positive contributions (``ZPlus``), biases of fully connected
+       layers before the last one are spread (``Epsilon``), and the stabiliser, 1e-6 in float32, shrinks with
+       the rounding error of float64.
     """
     rules = find_composite(composite)
     if init not in ("one", "logit"):
@@ -101,6 +105,7 @@ def lrp(
         value, logits = _pre_softmax(record, logits_of(outputs))
         weights = class_weights(logits, target)
         value.relevance = weights * logits if init == "logit" else weights
+        record.explained = value
         return _walk_back(record).contiguous()
 
 
