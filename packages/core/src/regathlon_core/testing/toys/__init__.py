@@ -10,6 +10,8 @@ task          inputs              features                    targets
 `ToyNodes`    one graph           [N, C] (``"nodes"``)        class of each node [N], most ignored
 `ToyTokens`   int64 [B, N]        [B, N, C] (channels last)   class [B]
 ============  ==================  ==========================  =======================================
+
+``ToyResidual`` is ``ToyImages`` for a residual network.
 """
 
 from regathlon_core.testing.toys.domains import ToyDomains, ToyDomainsSettings
