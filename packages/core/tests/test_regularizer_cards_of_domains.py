@@ -11,6 +11,7 @@ from regathlon_core import (
     CORALSettings,
     GroupDROSettings,
     IRMSettings,
+    MetaGSNRSettings,
     MixStyleSettings,
     MLDGSettings,
     RSCSettings,
@@ -19,7 +20,15 @@ from regathlon_core import (
 
 @pytest.mark.parametrize(
     "settings",
-    [RSCSettings, MixStyleSettings, IRMSettings, GroupDROSettings, CORALSettings, MLDGSettings],
+    [
+        RSCSettings,
+        MixStyleSettings,
+        IRMSettings,
+        GroupDROSettings,
+        CORALSettings,
+        MLDGSettings,
+        MetaGSNRSettings,
+    ],
     ids=lambda settings: settings.name,
 )
 def test_card(settings) -> None:

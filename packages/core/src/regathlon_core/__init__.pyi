@@ -37,6 +37,8 @@ from .regularizers.irm.regularizer import IRM
 from .regularizers.irm.settings import IRMSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
 from .regularizers.label_smoothing.settings import LabelSmoothingSettings
+from .regularizers.meta_gsnr.regularizer import MetaGSNR
+from .regularizers.meta_gsnr.settings import MetaGSNRSettings
 from .regularizers.mixstyle.regularizer import MixStyle
 from .regularizers.mixstyle.settings import MixStyleSettings
 from .regularizers.mixup.regularizer import Mixup
@@ -101,6 +103,8 @@ __all__ = [
     "LabelSmoothing",
     "LabelSmoothingSettings",
     "MLDGSettings",
+    "MetaGSNR",
+    "MetaGSNRSettings",
     "MixStyle",
     "MixStyleSettings",
     "Mixed",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regathlon_core.features import FeaturePoint
 from regathlon_core.ops.drop import drop_units, keep_scale
-from regathlon_core.passes import PassRole, current_role, run_as
-from regathlon_core.regularizer import FeatureRegularizer
+from regathlon_core.passes import PassRole, current_role
 from regathlon_core.regularizers.gsnr.functional import gsnr_drop_block, sample_gsnr_block_mask
+from regathlon_core.regularizers.gsnr.probe import ProbingRegularizer
 from regathlon_core.regularizers.gsnr.settings import GSNRDropSettings
 from regathlon_core.task import Batch, Task
 
 
-class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
+class GSNRDrop(ProbingRegularizer[GSNRDropSettings]):
     """Drop the features whose gradients have the highest signal-to-noise ratio over the batch (DB+gsnr).
 
     In every step a probe pass on the same batch gives the gradient of the loss with respect to the features
@@ -50,8 +48,6 @@ class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
 
     def __init__(self, settings: GSNRDropSettings | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
-        self._points: dict[str, FeaturePoint] = {}
-        self._probed: dict[str, Tensor] | None = None
         self._gradients: dict[str, Tensor] = {}
 
     def transform(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Batch:
@@ -95,40 +91,4 @@ class GSNRDrop(FeatureRegularizer[GSNRDropSettings]):
     def detach(self) -> None:
         """Remove the hooks and forget the gradients."""
         super().detach()
-        self._points, self._gradients = {}, {}
-
-    def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
-        regularize = super()._hook(point)
-        self._points[point.module] = point
-
-        def note_or_regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-            if self._probed is not None and current_role() is PassRole.PROBE:
-                self._probed[point.module] = output
-                return None
-            return regularize(module, inputs, output)
-
-        return note_or_regularize
-
-    def _probe(self, model: nn.Module, batch: Batch, task: Task, device: torch.device) -> dict[str, Tensor]:
-        """Return every place's gradients as [samples, C, *positions]."""
-        self._probed = {}
-        try:
-            with (
-                run_as(model, PassRole.PROBE),
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-            ):
-                loss = task.loss(model, batch)
-            reached = {name: output for name, output in self._probed.items() if output.requires_grad}
-            grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)
-        finally:
-            self._probed = None
-        found = zip(reached, grads, strict=True)
-        return {name: _by_sample(grad, self._points[name]) for name, grad in found if grad is not None}
-
-
-def _by_sample(grad: Tensor, point: FeaturePoint) -> Tensor:
-    if point.layout == "nodes":
-        return grad[:, :, None]
-    if point.layout == "channels_last":
-        grad = grad.transpose(1, 2)
-    return grad if point.aligned else grad.flatten(2).transpose(1, 2).flatten(0, 1)[:, :, None]
+        self._gradients = {}

@@ -1,0 +1,67 @@
+"""Gradients with respect to features, from a probe pass that leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from regathlon_core.features import FeaturePoint
+from regathlon_core.passes import PassRole, current_role, run_as
+from regathlon_core.regularizer import FeatureRegularizer
+from regathlon_core.settings import RegularizerSettings
+from regathlon_core.task import Batch, Task
+
+S = TypeVar("S", bound=RegularizerSettings)
+
+
+class ProbingRegularizer(FeatureRegularizer[S]):
+    """A feature regularizer that asks for the gradient of a loss with respect to the features at its places."""
+
+    def __init__(self, settings: S | None = None, /, **keywords: Any) -> None:
+        super().__init__(settings, **keywords)
+        self._points: dict[str, FeaturePoint] = {}
+        self._probed: dict[str, Tensor] | None = None
+
+    def detach(self) -> None:
+        """Remove the hooks and forget the places."""
+        super().detach()
+        self._points = {}
+
+    def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
+        regularize = super()._hook(point)
+        self._points[point.module] = point
+
+        def note_or_regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+            if self._probed is not None and current_role() is PassRole.PROBE:
+                self._probed[point.module] = output
+                return None
+            return regularize(module, inputs, output)
+
+        return note_or_regularize
+
+    def _probe(self, model: nn.Module, batch: Batch, task: Task, device: torch.device) -> dict[str, Tensor]:
+        """Return every place's gradients as [samples, C, *positions]."""
+        self._probed = {}
+        try:
+            with (
+                run_as(model, PassRole.PROBE),
+                torch.random.fork_rng([device] if device.type == "cuda" else []),
+            ):
+                loss = task.loss(model, batch)
+            reached = {name: output for name, output in self._probed.items() if output.requires_grad}
+            grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)
+        finally:
+            self._probed = None
+        found = zip(reached, grads, strict=True)
+        return {name: _by_sample(grad, self._points[name]) for name, grad in found if grad is not None}
+
+
+def _by_sample(grad: Tensor, point: FeaturePoint) -> Tensor:
+    if point.layout == "nodes":
+        return grad[:, :, None]
+    if point.layout == "channels_last":
+        grad = grad.transpose(1, 2)
+    return grad if point.aligned else grad.flatten(2).transpose(1, 2).flatten(0, 1)[:, :, None]

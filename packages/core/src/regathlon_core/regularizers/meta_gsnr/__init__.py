@@ -1,0 +1,1 @@
+"""Meta-GSNR: GSNR-guided dropout that learns how much to drop."""
