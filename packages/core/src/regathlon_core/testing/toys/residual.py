@@ -40,6 +40,7 @@ class ToyResidual(ToyImages):
     """See ``ToyResidualSettings``.
 
     Example:
+        >>> import torch
         >>> task = ToyResidual()
         >>> task.model(seed=0)(task.batch("train", torch.arange(4)).inputs).shape
         torch.Size([4, 3])
