@@ -1,6 +1,7 @@
 from .graph_classification.atlas import Atlas
-from .graph_classification.settings import AtlasSettings
+from .graph_classification.settings import AtlasSettings, MutagSettings, ProteinsSettings, TuSettings
 from .graph_classification.task import GraphClassification
+from .graph_classification.tu import Tu
 from .models.networks import GraphNetwork, NodeNetwork
 from .models.settings import GraphGcnSettings, GraphGinSettings, NodeGcnSettings
 from .node_classification.citation import Citation
@@ -31,8 +32,12 @@ __all__ = [
     "GraphNetwork",
     "Karate",
     "KarateSettings",
+    "MutagSettings",
     "NodeClassification",
     "NodeGcnSettings",
     "NodeNetwork",
+    "ProteinsSettings",
     "PubMedSettings",
+    "Tu",
+    "TuSettings",
 ]

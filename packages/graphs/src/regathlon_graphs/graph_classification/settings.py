@@ -5,25 +5,80 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
 from regathlon_graphs.models.settings import GraphGcnSettings, GraphGinSettings
 
 
 @dataclass(frozen=True)
-class AtlasSettings(TaskSettings):
+class GraphTaskSettings(TaskSettings):
+    """What all tasks of classifying graphs declare alike."""
+
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
+    )
+    views: ClassVar[tuple[str, ...]] = ("feature_mask", "edge_drop")
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (GraphGinSettings, GraphGcnSettings)
+    metric: ClassVar[str] = "accuracy"
+
+
+@dataclass(frozen=True)
+class AtlasSettings(GraphTaskSettings):
     """All connected graphs of five to seven nodes, by the size of their largest clique."""
 
     name: ClassVar[str] = "graphs/atlas"
     summary: ClassVar[str] = "clique numbers of all connected graphs of 5 to 7 nodes"
     implementation: ClassVar[str] = "regathlon_graphs.graph_classification.atlas:Atlas"
     dataset: ClassVar[str] = "atlas"
-    provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
-    )
-    views: ClassVar[tuple[str, ...]] = ("feature_mask", "edge_drop")
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (GraphGinSettings, GraphGcnSettings)
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adam", lr=0.01, weight_decay=5e-4, batch_size=32, budget=Budget(epochs=20), eval_every=5
     )
-    metric: ClassVar[str] = "accuracy"
+
+
+@dataclass(frozen=True)
+class TuSettings(GraphTaskSettings):
+    """A collection of the TUDataset; a subclass names the folder.
+
+    Attributes:
+        split: Which of the random splits, at least 0. A suite that wants many lists the task with each of them.
+    """
+
+    implementation: ClassVar[str] = "regathlon_graphs.graph_classification.tu:Tu"
+    folder: ClassVar[str]
+    """Below ``TUDataset`` in the data root, and the beginning of the files' names."""
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (GraphGcnSettings, GraphGinSettings)
+    recipe: ClassVar[Recipe] = Recipe(
+        optimizer="adam",
+        lr=0.01,
+        weight_decay=5e-4,
+        schedule="constant",
+        batch_size=512,
+        budget=Budget(epochs=200),
+        eval_every=20,
+    )
+    split: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split < 0:
+            raise UserError(f"{self.name}: split must be at least 0, not {self.split}.")
+
+
+@dataclass(frozen=True)
+class ProteinsSettings(TuSettings):
+    """PROTEINS: 1113 graphs of secondary structure, enzymes or not."""
+
+    name: ClassVar[str] = "graphs/proteins"
+    summary: ClassVar[str] = "PROTEINS, 1113 graphs: enzyme or not"
+    dataset: ClassVar[str] = "proteins"
+    folder: ClassVar[str] = "PROTEINS"
+
+
+@dataclass(frozen=True)
+class MutagSettings(TuSettings):
+    """MUTAG: 188 molecules, mutagenic or not."""
+
+    name: ClassVar[str] = "graphs/mutag"
+    summary: ClassVar[str] = "MUTAG, 188 molecules: mutagenic or not"
+    dataset: ClassVar[str] = "mutag"
+    folder: ClassVar[str] = "MUTAG"

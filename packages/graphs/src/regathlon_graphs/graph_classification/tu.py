@@ -1,0 +1,83 @@
+"""Graph classification on the TUDataset: PROTEINS, MUTAG and any other of its format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from regathlon_core.errors import UserError
+from regathlon_core.rng import stream
+from regathlon_core.task import Split
+from regathlon_data import DataError, data_root, manifest_names, require
+from regathlon_graphs.graph_classification.settings import TuSettings
+from regathlon_graphs.graph_classification.task import GraphClassification
+from regathlon_graphs.graph_classification.tu_files import read_collection
+from regathlon_graphs.pyg import Graph
+
+
+class Tu(GraphClassification):
+    """Graphs of a collection of the TUDataset, split at random: 80 % train, 10 % validate, the rest test.
+
+    The files lie where torch-geometric's ``TUDataset`` has them, ``TUDataset/<folder>/raw/<folder>_A.txt`` and so on, and
+    are read into memory: nothing is downloaded or written. Nodes have their attributes, as stored, and their labels
+    one-hot (torch-geometric's ``use_node_attr=True``).
+
+    The split is drawn from ``split`` alone and does not depend on a trial's seed, so that regularizers are compared on the
+    same graphs. The shares are those of HGP-SL (Zhang et al., 2019; https://github.com/cszhangzhen/HGP-SL), which draws
+    by another generator, so its graphs of one number are not these.
+
+    Args:
+        settings: Which collection, and which split.
+        data: The data root; see ``regathlon_data.data_root``.
+
+    Raises:
+        UserError: Files are missing or damaged, or there are fewer than ten graphs.
+    """
+
+    def __init__(self, settings: TuSettings, data: Path | None = None) -> None:
+        try:
+            root = (
+                require(settings.dataset, data) if settings.dataset in manifest_names() else data_root(data)
+            )
+        except DataError as error:
+            raise UserError(str(error)) from error
+        folder = root / "TUDataset" / settings.folder / "raw"
+        found = read_collection(folder, settings.folder)
+        graphs = _graphs(
+            torch.from_numpy(found.features), torch.from_numpy(found.edges), torch.from_numpy(found.nodes)
+        )
+        if len(graphs) < 10:
+            raise UserError(f"{len(graphs)} graphs are too few to split 80:10:10.", where=str(folder))
+        splits = random_split(len(graphs), settings.split)
+        super().__init__(settings, found.names, graphs, torch.from_numpy(found.labels), splits)
+
+
+def random_split(count: int, number: int) -> dict[Split, Tensor]:
+    """Draw a split: 80 % to train and 10 % to validate, both rounded down, and the rest to test.
+
+    Args:
+        count: Graphs.
+        number: Which of the random splits.
+
+    Returns:
+        Indices, int64, disjoint and together all of them.
+
+    Example:
+        >>> {split: len(index) for split, index in random_split(1113, 0).items()}
+        {'train': 890, 'val': 111, 'test': 112}
+    """
+    order = torch.randperm(count, generator=stream(number, "graph split"))
+    train, val = count * 8 // 10, count // 10
+    return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+def _graphs(features: Tensor, edges: Tensor, nodes: Tensor) -> list[Graph]:
+    ends = nodes.cumsum(0)
+    begins = ends - nodes
+    cuts = torch.searchsorted(edges[0].contiguous(), ends)
+    parts = zip(
+        torch.split(features, nodes.tolist()), edges.tensor_split(cuts[:-1], dim=1), begins, strict=True
+    )
+    return [Graph(x=x, edge_index=edge_index - begin) for x, edge_index, begin in parts]
