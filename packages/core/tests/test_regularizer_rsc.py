@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regathlon_core import RSC, Mixup, RSCSettings, UserError
+from regathlon_core import RSC, FeaturePoint, Mixup, RSCSettings, UserError
 from regathlon_core.functional import rsc_channels, rsc_pooled, rsc_positions, rsc_samples
 from regathlon_core.rng import stream
 from regathlon_core.testing import ToyImages, conformance_checks
@@ -84,13 +84,13 @@ class TwoParts(nn.Module):
 @pytest.mark.parametrize("mode", ["spatial", "channel"])
 def test_the_step_equals_the_recipe_written_out(variant: str, mode: str) -> None:
     task = ToyImages()
-    task.features = lambda model: task.__class__.features(task, ToyImages().model(0))[1:]  # type: ignore[method-assign]
+    task.features = lambda model: [FeaturePoint("block2", channels=6)]  # type: ignore[method-assign]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = TwoParts().double().train()
     batch = task.batch("train", torch.arange(12))
     batch = batch.replace(inputs=batch.inputs.double())
-    regularizer = RSC(variant=variant, mode=mode, samples=0.5, where=("block2",))
+    regularizer = RSC(variant=variant, mode=mode, samples=0.5)
     regularizer.attach(model, task)
     regularizer.transform(model, batch, task, stream(0, "step"))
     found = model(batch.inputs)
