@@ -67,11 +67,11 @@ class LocalExecutor:
         process = self._context.Process(target=main, args=(folder, self._options, device), daemon=False)
         process.start()
         self._running.append(_Running(process, folder, slot))
-        if self._stopping:
-            process.terminate()
 
     def wait(self, seconds: float) -> list[Ended]:
         """Return the trials that have ended, waiting for one at most so long."""
+        if self._stopping:  # again and again: a process that has only just been forked does not listen yet
+            self.stop()
         connection.wait([running.process.sentinel for running in self._running], timeout=seconds)
         ended = [running for running in self._running if not running.process.is_alive()]
         self._running = [running for running in self._running if running not in ended]

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import traceback
 
 from regathlon.executors import PRELOAD_LOG, PRELOAD_MODULES
 
 
 def _preload() -> None:
+    # A signal to the whole process group means "stop" to the trials; were the server to end of it, they would
+    # die with it before they have saved their state. It ends when the runner does.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log = os.environ.get(PRELOAD_LOG)
     if log:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
