@@ -103,6 +103,20 @@ def test_a_mistake_in_set_names_the_option(suite_file, override, said):
     assert "--set" in str(caught.value)
 
 
+def test_set_of_budgets_leaves_the_rest_of_the_suite(suite_file):
+    file = suite_file(
+        "tasks: [toy/blobs]\nregularizers: [none]\nseeds: 2\nbudgets: {toy/blobs: {epochs: 2}}\n"
+    )
+    for said in (
+        "budgets={toy/blobs: {steps: 5}}",
+        "budgets.toy/blobs={steps: 5}",
+        "budgets.toy/blobs.steps=5",
+    ):
+        trials = planned(file, said).trials
+        assert len(trials) == 2
+        assert {(trial.recipe.budget.epochs, trial.recipe.budget.steps) for trial in trials} == {(None, 5)}
+
+
 def test_set_changes_what_the_file_says(suite_file):
     path = suite_file(
         GOOD + "seeds: 2\nbudget: {epochs: 7}\nbudgets: {toy/blobs: {steps: 5}}\n"

@@ -48,7 +48,7 @@ def override(raw: dict[str, Any], text: str, keys: Sequence[str], places: dict[y
         if not isinstance(at.get(step), dict):
             at[step] = {}
         at = at[step]
-    if path[-2:-1] == ("budget",) or path[0] == "budgets":
+    if (path[0], len(path)) in (("budget", 2), ("budgets", 3)):
         at.clear()  # epochs and steps exclude each other: the new one replaces the old one
     at[path[-1]] = value
     for known in [known for known in places if known[: len(path)] == path]:
