@@ -106,6 +106,14 @@ def test_a_wrong_manifest_is_one_message_with_its_file(write, changes, message):
     assert str(raised.value).startswith(f"{path}: ")
 
 
+def test_a_file_without_addresses_needs_no_checksum_and_one_with_them_does(write):
+    described = registry.read_manifest(write(files=[{"path": "toy/a.bin"}]))
+    assert (described.files[0].sha256, described.files[0].bytes, described.download_bytes) == (None, None, 0)
+    for known in ({"sha256": "0" * 64}, {"bytes": 5}):
+        with pytest.raises(DataError, match=r"toy\.yaml: .*(bytes|sha256)"):
+            registry.read_manifest(write(files=[{"path": "a", "urls": ["https://example.org/a"], **known}]))
+
+
 def test_what_is_no_yaml_says_so(tmp_path):
     path = tmp_path / "toy.yaml"
     path.write_text("name: [")

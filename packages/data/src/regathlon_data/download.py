@@ -115,15 +115,17 @@ class _Resuming:
     """A downloader for pooch that keeps what has arrived beside the target, and asks only for the rest."""
 
     def __init__(self, file: DataFile, target: Path, progress: Progress) -> None:
-        self.file, self.progress = file, progress
+        assert file.sha256 is not None  # reading the manifest saw to both: the file has addresses
+        assert file.bytes is not None
+        self.path, self.size, self.progress = file.path, file.bytes, progress
         self.partial = target.with_name(f".{target.name}.{file.sha256[:12]}.partial")
 
     def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
         have = self.partial.stat().st_size if self.partial.exists() else 0
-        if have < self.file.bytes:
+        if have < self.size:
             have = self._download(url, have)
-        if have < self.file.bytes:
-            raise OSError(f"the connection ended after {have} of {self.file.bytes} bytes")
+        if have < self.size:
+            raise OSError(f"the connection ended after {have} of {self.size} bytes")
         self.partial.replace(output_file)
 
     def _download(self, url: str, have: int) -> int:
@@ -134,14 +136,14 @@ class _Resuming:
             resumed = have > 0 and response.status == HTTPStatus.PARTIAL_CONTENT
             done = have if resumed else 0
             length = response.headers.get("Content-Length")
-            if length is not None and done + int(length) != self.file.bytes:
+            if length is not None and done + int(length) != self.size:
                 # Another file, an error page: it must not become the beginning of the right one.
-                raise OSError(f"it offers {done + int(length)} bytes instead of {self.file.bytes}")
+                raise OSError(f"it offers {done + int(length)} bytes instead of {self.size}")
             with self.partial.open("ab" if resumed else "wb") as sink:
-                while done < self.file.bytes and (chunk := response.read(_CHUNK)):
+                while done < self.size and (chunk := response.read(_CHUNK)):
                     sink.write(chunk)
                     done += len(chunk)
-                    self.progress(self.file.path, done, self.file.bytes)
+                    self.progress(self.path, done, self.size)
         return done
 
 

@@ -14,7 +14,7 @@ A manifest is a YAML file named after its data set::
     files:                      # or `embedded: true`
       - path: Cora/raw/ind.cora.x
         urls: [https://..., https://...]        # mirrors, tried in order; none where it cannot be fetched
-        sha256: 9fdd...
+        sha256: 9fdd...                         # this and the size are needed where there are addresses
         bytes: 247955
       - path: cora-extra.tar.gz
         urls: [...]
@@ -64,15 +64,15 @@ class DataFile:
 
     Attributes:
         path: Relative to the data root, with forward slashes.
-        sha256: 64 hexadecimal digits.
-        bytes: Size.
+        sha256: 64 hexadecimal digits; None where it is not known, and then there are no addresses.
+        bytes: Size; likewise.
         urls: Where it can be fetched, tried in order.
         contents: What unpacking it leaves; empty where the file itself is what is needed.
     """
 
     path: str
-    sha256: str
-    bytes: int
+    sha256: str | None = None
+    bytes: int | None = None
     urls: tuple[str, ...] = ()
     contents: tuple[Content, ...] = ()
 
@@ -115,7 +115,7 @@ class Manifest:
     @property
     def download_bytes(self) -> int:
         """Bytes to fetch when nothing is there."""
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes or 0 for file in self.files)
 
 
 def manifest_names() -> tuple[str, ...]:
@@ -230,8 +230,8 @@ def _file(raw: object) -> DataFile:
     folder = PurePosixPath(path).parent
     return DataFile(
         path=path,
-        sha256=_sha256(entries.text("sha256")),
-        bytes=entries.positive("bytes"),
+        sha256=_sha256(entries.text("sha256")) if urls or "sha256" in entries.raw else None,
+        bytes=entries.positive("bytes") if urls or "bytes" in entries.raw else None,
         urls=tuple(urls),
         contents=tuple(_content(item, folder) for item in entries.get("contents", list, [])),
     )
