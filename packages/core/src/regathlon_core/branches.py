@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from regathlon_core.task import Batch, Task
 
 
-class BranchRegularizer(Regularizer[S]):
+class BranchRegularizer(Regularizer[S], abc.ABC):
     """A regularizer that acts on residual branches, before they are added to their shortcuts.
 
     As a layer, ``forward`` takes the branch's output: ``x + layer(branch(x))``. Attached, it acts on the branches of
@@ -31,6 +32,7 @@ class BranchRegularizer(Regularizer[S]):
         self._lent: contextlib.ExitStack | None = None
         self._generator: torch.Generator | None = None
 
+    @abc.abstractmethod
     def act(self, branch: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
         """Return the regularized branch.
 
@@ -39,7 +41,6 @@ class BranchRegularizer(Regularizer[S]):
             p: The rate at its depth.
             generator: Source of randomness on the device of ``branch``; None for torch's global one.
         """
-        raise NotImplementedError
 
     def rate(self, depth: float) -> float:
         """Return the rate of block l of L, at depth l/L in (0, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -108,7 +109,7 @@ class Regularizer(nn.Module, Generic[S]):
         return str(self.settings)
 
 
-class FeatureRegularizer(Regularizer[S]):
+class FeatureRegularizer(Regularizer[S], abc.ABC):
     """A regularizer that acts on feature maps: a layer of one's own model, or attached to an unmodified one.
 
     As a layer, ``forward`` takes [B, C, *spatial]. Attached, it acts on the outputs of the submodules that the task's
@@ -133,6 +134,7 @@ class FeatureRegularizer(Regularizer[S]):
         self._graph_of_node: Tensor | None = None
         self.present = None
 
+    @abc.abstractmethod
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Return the regularized features.
 
@@ -141,7 +143,6 @@ class FeatureRegularizer(Regularizer[S]):
             generator: Source of randomness on the device of ``x``; None for torch's global one.
             place: Name of the feature point; empty in a layer of one's own.
         """
-        raise NotImplementedError
 
     def usual(self, points: Sequence[FeaturePoint]) -> Sequence[FeaturePoint]:
         """Return which of a task's default places to act at where ``where`` names none; the default: all."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -27,7 +28,10 @@ from regathlon_core.task import Batch, Task, View
 S = TypeVar("S", bound=RegularizerSettings)
 
 
-class _TaughtPasses(Regularizer[S]):
+_Block = contextlib.AbstractContextManager[object]
+
+
+class _TaughtPasses(Regularizer[S], abc.ABC):
     """A full pass on the batch, then passes of sub-networks on views of it, taught by the full pass's outputs.
 
     Subclasses say which widths (or other sub-networks) and which views. Every pass is backpropagated before the next begins, so
@@ -49,21 +53,23 @@ class _TaughtPasses(Regularizer[S]):
                 taught = task.predict(model, view.batch)
             yield task.soft_loss(taught, view.align(reference))
 
-    def _sub_networks(
-        self, model: nn.Module, task: Task, generator: torch.Generator
-    ) -> Iterator[contextlib.AbstractContextManager[object]]:
-        """Yield what makes the model a sub-network, one for every pass; the default narrows it."""
-        for width in self._widths(generator):
-            if width == 1:
-                yield contextlib.nullcontext()
-            else:
-                yield subnetwork(model, width, output_layers=task.output_layers(model))
+    @abc.abstractmethod
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
+        """Yield the blocks in which the model is a sub-network, one for every pass."""
 
-    def _widths(self, generator: torch.Generator) -> list[float]:
-        raise NotImplementedError
-
+    @abc.abstractmethod
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
-        raise NotImplementedError
+        """Yield what the sub-networks see."""
+
+
+def _narrowed(model: nn.Module, task: Task, widths: Sequence[float]) -> Iterator[_Block]:
+    for width in widths:
+        yield subnetwork(model, width, output_layers=task.output_layers(model))
+
+
+def _full(count: int) -> Iterator[_Block]:
+    for _ in range(count):
+        yield contextlib.nullcontext()
 
 
 class GradAug(_TaughtPasses[GradAugSettings]):
@@ -92,9 +98,10 @@ class GradAug(_TaughtPasses[GradAugSettings]):
 
     Settings = GradAugSettings
 
-    def _widths(self, generator: torch.Generator) -> list[float]:
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
         settings = self.settings
-        return sample_widths(settings.n, settings.alpha, generator, always_min=settings.always_min)
+        widths = sample_widths(settings.n, settings.alpha, generator, always_min=settings.always_min)
+        return _narrowed(model, task, widths)
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         return task.views(batch, generator, self.settings.views)
@@ -105,8 +112,8 @@ class RandScale(_TaughtPasses[RandScaleSettings]):
 
     Settings = RandScaleSettings
 
-    def _widths(self, generator: torch.Generator) -> list[float]:
-        return [1.0] * self.settings.n
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
+        return _full(self.settings.n)
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         return task.views(batch, generator, self.settings.kinds)
@@ -117,8 +124,8 @@ class RandRot(_TaughtPasses[RandRotSettings]):
 
     Settings = RandRotSettings
 
-    def _widths(self, generator: torch.Generator) -> list[float]:
-        return [1.0] * self.settings.n
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
+        return _full(self.settings.n)
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         return task.views(batch, generator, self.settings.kinds)
@@ -129,8 +136,8 @@ class RandWidth(_TaughtPasses[RandWidthSettings]):
 
     Settings = RandWidthSettings
 
-    def _widths(self, generator: torch.Generator) -> list[float]:
-        return sample_widths(self.settings.n, self.settings.alpha, generator)
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
+        return _narrowed(model, task, sample_widths(self.settings.n, self.settings.alpha, generator))
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         while True:
@@ -161,9 +168,7 @@ class RandDepth(_TaughtPasses[RandDepthSettings]):
 
     Settings = RandDepthSettings
 
-    def _sub_networks(
-        self, model: nn.Module, task: Task, generator: torch.Generator
-    ) -> Iterator[contextlib.AbstractContextManager[object]]:
+    def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
         for _ in range(self.settings.n):
             yield subnetwork_depth(model, 1 - self.settings.p, generator=generator)
 
