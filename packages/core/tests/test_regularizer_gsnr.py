@@ -51,7 +51,7 @@ def test_a_block_is_centred_on_the_gradient_that_chose_it() -> None:
     assert dropped.nonzero().tolist() == [[i, j] for i in (4, 5, 6) for j in (4, 5, 6)]
     for score in ("mean", "max"):
         corner = sample_gsnr_block_mask(planted(0, 0), one, 1.0, 3, ratio="seed", score=score)[0, 0]
-        assert bool(corner[0, 0]) == (score == "max") or bool(corner[:3, :3].any())
+        assert corner.nonzero().tolist() == [[i, j] for i in (0, 1, 2) for j in (0, 1, 2)]
     assert not bool(sample_gsnr_block_mask(planted(5, 5), 0.5, 0.0, 3).any())
 
 
@@ -96,9 +96,8 @@ def test_where_the_listing_fails_it_says_so_and_aligned_works() -> None:
         assert gsnr_drop_block(x, grads, *arguments).shape == x.shape
     with pytest.raises(UserError, match="square"):
         gsnr_drop_block(x[:, :, :5], grads[:, :, :5], 0.1, 1.0, 3, variant="listing")
-    assert gsnr_drop_block(x[:1], grads[:1], 0.1, 1.0, 3) is x[:1] or torch.equal(
-        gsnr_drop_block(x[:1], grads[:1], 0.1, 1.0, 3), x[:1]
-    )
+    one = x[:1]
+    assert gsnr_drop_block(one, grads[:1], 0.1, 1.0, 3) is one
 
 
 def test_sparse_gradients_do_not_drop_everything() -> None:
