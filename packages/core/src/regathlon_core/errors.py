@@ -30,6 +30,10 @@ class UserError(ValueError):
         return self if self.where is not None else UserError(self.message, where=where)
 
 
+class NoEffectWarning(UserWarning):
+    """Something in code of one's own has no effect; in a suite it is a ``UserError``."""
+
+
 def nearest(name: str, choices: Iterable[str], *, count: int = 3) -> list[str]:
     """Return the choices most like ``name``, best first; empty where nothing is near.
 

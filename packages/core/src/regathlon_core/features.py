@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from regathlon_core.errors import UserError, unknown
+from regathlon_core.errors import NoEffectWarning, UserError, unknown
 
 Layout = Literal["channels_first", "channels_last", "nodes"]
+Side = Literal["output", "input", "skip"]
+Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
+"""Takes a module, its positional arguments and the features at a point; returns features to go on with, or None."""
 
 
 @dataclass(frozen=True)
 class FeaturePoint:
-    """The output of one submodule, as a place to act.
+    """A tensor that one submodule makes or reads, as a place to act.
 
     Attributes:
         module: Dotted name of the submodule in the model (``"layer3.0"``).
-        channels: Number of channels of its output.
+        channels: Number of channels of the tensor.
         layout: ``"channels_first"`` [B, C, *spatial]; ``"channels_last"`` [B, N, C] (tokens);
             ``"nodes"`` [N, C], the nodes of one graph or of a batch of graphs.
         default: Whether a regularizer acts here unless its settings name places.
         aligned: Whether a position means the same in every sample, as a pixel does; not so for points and nodes.
+        side: Which tensor of the submodule: its ``"output"``; its first ``"input"``, for activations that are no module
+            of their own; or its ``"skip"``, the input as an identity shortcut takes it, past the submodule ``main``.
+        main: For ``"skip"``: dotted name in the model of the submodule whose input stays as it is.
+        name: What settings call the place; the submodule's name unless given. Places inside a block have a slash
+            (``"layer3.0/relu1"``).
+        group: The part of the model that it belongs to, for rates that differ between parts.
+        placements: Names of the sets of places that it is in: all that settings need to say to act at the whole set.
     """
 
     module: str
@@ -33,6 +45,15 @@ class FeaturePoint:
     layout: Layout = "channels_first"
     default: bool = True
     aligned: bool = True
+    side: Side = "output"
+    main: str = ""
+    name: str = ""
+    group: str = ""
+    placements: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.module)
 
 
 def select_points(points: Sequence[FeaturePoint], where: Sequence[str]) -> list[FeaturePoint]:
@@ -40,32 +61,101 @@ def select_points(points: Sequence[FeaturePoint], where: Sequence[str]) -> list[
 
     Args:
         points: All that the task offers.
-        where: Names or shell patterns (``"layer3.*"``); empty for the default points.
+        where: Placements (``"dropgraph"``), names, or shell patterns (``"layer3.*"``), whose stars stop at slashes; empty
+            for the default points.
 
     Raises:
         UserError: A pattern matches nothing.
+
+    Example:
+        >>> points = [FeaturePoint("block", 8), FeaturePoint("conv", 4, name="block/relu", placements=("inside",))]
+        >>> [[point.name for point in select_points(points, (where,))] for where in ("*", "*/*", "inside")]
+        [['block'], ['block/relu'], ['block/relu']]
     """
     if not where:
         return [point for point in points if point.default]
-    chosen = []
+    chosen: list[FeaturePoint] = []
     for pattern in where:
-        matches = [point for point in points if fnmatch.fnmatchcase(point.module, pattern)]
+        matches = _matches(points, pattern)
         if not matches:
-            raise unknown("feature point", pattern, [point.module for point in points])
+            placements = {placement for point in points for placement in point.placements}
+            raise unknown("feature point", pattern, [*placements, *(point.name for point in points)])
         chosen += [point for point in matches if point not in chosen]
     return chosen
+
+
+def _matches(points: Sequence[FeaturePoint], pattern: str) -> list[FeaturePoint]:
+    in_set = [point for point in points if pattern in point.placements]
+    return in_set or [point for point in points if _fits(point.name, pattern)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 def points_by_name(model: nn.Module, where: Sequence[str]) -> list[FeaturePoint]:
     """Return points for submodules of any model, for use without a task; channels-first, channels unknown (0).
 
+    A pattern that matches no submodule has no effect, of which a ``NoEffectWarning`` tells.
+
     Raises:
-        UserError: A pattern matches no submodule, or none was given.
+        UserError: No pattern was given.
     """
     if not where:
         raise UserError("Without a task, name the submodules to act on: where=('layer3', 'layer4.*').")
-    names = [FeaturePoint(name, channels=0) for name, _ in model.named_modules() if name]
-    return select_points(names, where)
+    return select_or_warn(
+        [FeaturePoint(name, channels=0) for name, _ in model.named_modules() if name], where
+    )
+
+
+def select_or_warn(points: Sequence[FeaturePoint], where: Sequence[str]) -> list[FeaturePoint]:
+    """Do as ``select_points``, but only warn of patterns that match nothing, as fits code of one's own."""
+    chosen: list[FeaturePoint] = [] if where else select_points(points, ())
+    for pattern in where:
+        try:
+            chosen += [point for point in select_points(points, (pattern,)) if point not in chosen]
+        except UserError as error:
+            warnings.warn(f"{error} It has no effect.", NoEffectWarning, stacklevel=2)
+    return chosen
+
+
+def hook_point(model: nn.Module, point: FeaturePoint, hook: Hook) -> list[RemovableHandle]:
+    """Have a function see, and perhaps replace, the features at a point in every pass of a model.
+
+    Args:
+        model: The model; its modules and state-dict keys stay what they are.
+        point: The place.
+        hook: What to call.
+
+    Returns:
+        Handles that take the hooks away again.
+    """
+    module = model.get_submodule(point.module)
+    if point.side == "output":
+        return [module.register_forward_hook(hook)]
+
+    def before(module: nn.Module, inputs: Any) -> tuple[Any, ...] | None:
+        changed = hook(module, inputs, inputs[0])
+        return None if changed is None or changed is inputs[0] else (changed, *inputs[1:])
+
+    if point.side == "input":
+        return [module.register_forward_pre_hook(before)]
+    split: list[tuple[Tensor, Tensor]] = []  # what the block reads now, and what its main branch is to read
+
+    def before_block(module: nn.Module, inputs: Any) -> tuple[Any, ...] | None:
+        replaced = before(module, inputs)
+        split[:] = [(replaced[0], inputs[0])] if replaced is not None else []
+        return replaced
+
+    def before_main(module: nn.Module, inputs: Any) -> tuple[Any, ...] | None:
+        if not split or inputs[0] is not split[0][0]:
+            return None
+        return (split.pop()[1], *inputs[1:])
+
+    main = model.get_submodule(point.main)
+    # The last to be called, so that it gives back what the whole block was called with.
+    return [module.register_forward_pre_hook(before_block), main.register_forward_pre_hook(before_main)]
 
 
 def on_channels_first(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
-from regathlon_core.features import FeaturePoint, on_channels_first, points_by_name, select_points
+from regathlon_core.features import (
+    FeaturePoint,
+    hook_point,
+    on_channels_first,
+    points_by_name,
+    select_or_warn,
+    select_points,
+)
 from regathlon_core.passes import PassRole, current_role
 from regathlon_core.settings import RegularizerSettings, Stage, check_composition
 
@@ -35,7 +42,8 @@ class Regularizer(nn.Module, Generic[S]):
                 for loss in regularizer.losses(model, batch, task, generator):
                     loss.backward()                        # at once, so that n terms cost the memory of one
             optimizer.step()
-            regularizer.after_step(progress)               # progress in (0, 1]: steps done over steps in all
+            regularizer.after_step(progress)               # share of the budget that is spent, in (0, 1]
+        regularizer.evaluated(model)                       # what metrics are read from, every few epochs
         regularizer.detach()                               # the plain model again
 
     Rules that the conformance kit (``regathlon_core.testing``) checks:
@@ -101,6 +109,17 @@ class Regularizer(nn.Module, Generic[S]):
             progress: Share of the budget that is done, in (0, 1].
         """
 
+    def evaluated(self, model: nn.Module) -> nn.Module:
+        """Return the model that metrics are read from and that is kept: the default is the model itself.
+
+        For weight averages and teachers; a model of the same structure, which the caller does not train.
+        """
+        return model
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return numbers to record with every epoch (learned rates, ...); the default has none."""
+        return {}
+
     def detach(self) -> None:
         """Give the plain model back. The default has nothing to undo."""
 
@@ -129,6 +148,7 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
     def __init__(self, settings: S | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
         self.register_buffer("strength", torch.ones((), dtype=torch.float64))
+        self._rates: dict[str, float] = {}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._generator: torch.Generator | None = None
         self._graph_of_node: Tensor | None = None
@@ -159,32 +179,35 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
         """Regularize features [B, C, *spatial] in training mode; return ``x`` itself in ``eval()``."""
         return self._regularize(x, "") if self.training else x
 
-    def attach(self, model: nn.Module, task: Task | None = None) -> None:
+    def rate(self, place: str) -> float:
+        """Return the share of the full strength at a place, which the setting ``group_rates`` may make differ."""
+        return self._rates.get(place, 1.0)
+
+    def attach(
+        self, model: nn.Module, task: Task | None = None, *, points: Sequence[FeaturePoint] | None = None
+    ) -> None:
         """Hook the places to act at.
 
+        Args:
+            model: The model, on its device.
+            task: What it will be trained on; None for use in code of one's own.
+            points: The places that ``where`` selects from: by default those that the task names, or without a task all
+                submodules. ``regathlon_vision.feature_points(model)`` gives those of many models.
+
         Raises:
-            UserError: It is attached already, or no place matches (it would have no effect).
+            UserError: It is attached already, or no place matches (it would have no effect). Without a task, places
+                that match nothing are warned of.
         """
         if self._hooks:
             raise UserError(f"{self.settings.name} is attached to a model already; detach() it first.")
-        where = getattr(self.settings, "where", ())
-        if task is None:
-            points = points_by_name(model, where)
-        else:
-            points = select_points(task.features(model), where)
-            if not where and points:
-                points = list(self.usual(points))
-        if not points:
-            raise UserError(
-                f"{self.settings.name} would act nowhere: the task names no default feature points."
-            )
-        self.prepare(points)
+        chosen = self._choose_points(model, task, points)
+        self._rates = self._rates_of_groups(chosen)
+        self.prepare(chosen)
         self.strength.fill_(self.schedule(0.0))
-        if task is not None and any(point.layout == "nodes" for point in points):
+        if task is not None and any(point.layout == "nodes" for point in chosen):
             self._hooks.append(model.register_forward_pre_hook(self._remember_graphs(task)))
-        for point in points:
-            hook = self._hook(point)
-            self._hooks.append(model.get_submodule(point.module).register_forward_hook(hook))
+        for point in chosen:
+            self._hooks += hook_point(model, point, self._hook(point))
 
     def transform(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Batch:
         """Remember the step's generator for the passes to come; the batch stays as it is."""
@@ -202,6 +225,35 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
         self._hooks.clear()
         self._generator = self._graph_of_node = None
 
+    def _choose_points(
+        self, model: nn.Module, task: Task | None, points: Sequence[FeaturePoint] | None
+    ) -> list[FeaturePoint]:
+        where = getattr(self.settings, "where", ())
+        if task is None:
+            return points_by_name(model, where) if points is None else select_or_warn(points, where)
+        chosen = select_points(task.features(model) if points is None else points, where)
+        if not where and chosen:
+            chosen = list(self.usual(chosen))
+        if not chosen:
+            raise UserError(
+                f"{self.settings.name} would act nowhere: the task names no default feature points."
+            )
+        return chosen
+
+    def _rates_of_groups(self, points: Sequence[FeaturePoint]) -> dict[str, float]:
+        rates: Sequence[float] = getattr(self.settings, "group_rates", ())
+        groups = list(dict.fromkeys(point.group for point in points))
+        if not rates:
+            return {}
+        if len(rates) != len(groups):
+            names = ", ".join(group or "(no name)" for group in groups)
+            raise UserError(
+                f"{self.settings.name}: group_rates needs one rate for each of the groups it acts in ({names}), "
+                f"not {len(rates)}."
+            )
+        by_group = dict(zip(groups, rates, strict=True))
+        return {point.name: by_group[point.group] for point in points}
+
     def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
         def regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             if not module.training:
@@ -209,7 +261,7 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
             return on_channels_first(
                 output,
                 point.layout,
-                lambda x, present: self._regularize(x, point.module, present),
+                lambda x, present: self._regularize(x, point.name, present),
                 self._graph_of_node,
             )
 
@@ -284,6 +336,20 @@ class Compose(Regularizer[RegularizerSettings]):
         """Move every part on."""
         for part in self._all():
             part.after_step(progress)
+
+    def evaluated(self, model: nn.Module) -> nn.Module:
+        """Return what the parts make of the model, one after another."""
+        for part in self._all():
+            model = part.evaluated(model)
+        return model
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return the numbers of all parts, each under its part's name."""
+        return {
+            f"{part.settings.name}/{name}": value
+            for part in self._all()
+            for name, value in part.diagnostics().items()
+        }
 
     def detach(self) -> None:
         """Detach every part."""

@@ -70,6 +70,13 @@ def check_choice(settings: RegularizerSettings, field: str, choices: Sequence[st
         raise unknown(f"{settings.name} {field}", str(value), choices)
 
 
+def check_rates(settings: RegularizerSettings) -> None:
+    """Refuse ``group_rates`` that are no shares in [0, 1]."""
+    rates: tuple[float, ...] = getattr(settings, "group_rates")  # noqa: B009  # not a field of the base class
+    if not all(isinstance(rate, (int, float)) and 0 <= rate <= 1 for rate in rates):
+        raise UserError(f"{settings.name}: group_rates must be numbers between 0 and 1, not {list(rates)}.")
+
+
 def check_places(settings: RegularizerSettings) -> None:
     """Refuse a ``where`` that is a single string: its letters would be taken for names."""
     where: object = getattr(settings, "where")  # noqa: B009  # not a field of the base class

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regathlon_core.features import Hook
 from regathlon_core.regularizer import Regularizer, build_regularizer
 from regathlon_core.rng import SampleDraw, global_stream, stream
 from regathlon_core.settings import RegularizerSettings, TaskSettings
@@ -198,3 +199,12 @@ def shortened(task: Task, batches: int) -> Task:
     short.order = lambda epoch, seed, batch_size: task.order(epoch, seed, batch_size)[:batches]  # type: ignore[method-assign]
     short.evaluation_order = lambda split, batch_size: task.evaluation_order(split, min(batch_size, 8))[:1]  # type: ignore[method-assign]
     return short
+
+
+def looking(look: Callable[[Tensor], object]) -> Hook:
+    """Return a hook of a feature point that shows its features to a function and leaves them as they are."""
+
+    def hook(module: nn.Module, inputs: Any, features: Tensor) -> None:
+        look(features)
+
+    return hook

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from regathlon_core.engine import EpochRecord, fit
-from regathlon_core.features import FeaturePoint
+from regathlon_core.features import FeaturePoint, hook_point
 from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.recipe import Budget
 from regathlon_core.regularizer import FeatureRegularizer, Regularizer, build_regularizer
@@ -29,7 +29,7 @@ from regathlon_core.regularizers.none.regularizer import NoRegularizer
 from regathlon_core.rng import global_stream, stream
 from regathlon_core.settings import CAPABILITIES, Stage
 from regathlon_core.task import Batch, Task
-from regathlon_core.testing.cases import Case, attached, sgd, shortened, step_losses, train
+from regathlon_core.testing.cases import Case, attached, looking, sgd, shortened, step_losses, train
 from regathlon_core.testing.notation import parsed
 from regathlon_core.testing.trees import copied, difference
 
@@ -121,10 +121,12 @@ def _outputs_of_points(task: Task, model: nn.Module) -> list[tuple[str, Any]]:
     seen: list[tuple[str, Any]] = []
     if "features" in task.settings.provides:
         for point in task.features(model):
-            model.get_submodule(point.module).register_forward_hook(
-                lambda module, inputs, output, name=point.module: seen.append((name, output))
-            )
+            hook_point(model, point, looking(functools.partial(_append, seen, point.name)))
     return seen
+
+
+def _append(seen: list[tuple[str, Any]], name: str, output: Tensor) -> None:
+    seen.append((name, output))
 
 
 # ---- strength ----------------------------------------------------------------------------------------------
@@ -613,15 +615,14 @@ def _places(case: Case) -> Iterator[_Place]:
         return
     real = case.model()
     default = [point for point in case.task.features(real) if point.default]
-    shapes: dict[str, torch.Size] = {}
+    seen: dict[str, Tensor] = {}
     for point in default:
-        real.get_submodule(point.module).register_forward_hook(
-            lambda module, inputs, output, name=point.module: shapes.update({name: output.shape})
-        )
+        hook_point(real, point, looking(functools.partial(seen.__setitem__, point.name)))
     batch = case.batches(1)[0]
     with torch.no_grad():
         case.task.loss(real.eval(), batch)
-    for point in {(point.layout, len(shapes[point.module])): point for point in default}.values():
+    shapes = {name: features.shape for name, features in seen.items()}
+    for point in {(point.layout, len(shapes[point.name])): point for point in default}.values():
         for graphs in (1, 3) if point.layout == "nodes" else (1,):
             model, task = _OnePlace().train(), copy.copy(case.task)
             only = FeaturePoint("place", channels=point.channels, layout=point.layout)
@@ -634,7 +635,7 @@ def _places(case: Case) -> Iterator[_Place]:
             regularizer.train()
             regularizer.after_step(1.0)
             run = functools.partial(_step_at_a_place, model, regularizer, task)
-            yield _Place(_odd_shapes(point, len(shapes[point.module])), run)
+            yield _Place(_odd_shapes(point, len(shapes[point.name])), run)
             regularizer.detach()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from regathlon_core.errors import UserError
+from regathlon_core.features import hook_point
 from regathlon_core.rng import SampleDraw, global_stream, stream
 from regathlon_core.settings import CAPABILITIES
 from regathlon_core.task import Batch, Mixed, Split, Task
-from regathlon_core.testing.cases import fresh_model, shortened, training_batches
+from regathlon_core.testing.cases import fresh_model, looking, shortened, training_batches
 from regathlon_core.testing.regularizer_rules import assert_declaration
 from regathlon_core.testing.trees import copied, difference, tensors
 
@@ -224,25 +226,23 @@ def features_are_there(task: Task) -> None:
         model = fresh_model(task, which=which).train()
         points = task.features(model)
         assert any(point.default for point in points), f"{settings.name} has no default feature point"
-        names = [point.module for point in points]
+        names = [point.name for point in points]
         assert len(set(names)) == len(names), f"{settings.name} names a feature point twice"
         seen: dict[str, Tensor] = {}
-        for name in names:
-            model.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output, name=name, seen=seen: seen.update({name: output})
-            )
+        for point in points:
+            hook_point(model, point, looking(functools.partial(seen.__setitem__, point.name)))
         with global_stream(0, "model"):
             task.loss(model, batch)
         for point in points:
-            assert point.module in seen, f"{settings.name} never runs its feature point {point.module}"
-            output = seen[point.module]
-            assert isinstance(output, Tensor), f"{point.module} gives a {type(output).__name__}, not a tensor"
+            assert point.name in seen, f"{settings.name} never runs its feature point {point.name}"
+            output = seen[point.name]
+            assert isinstance(output, Tensor), f"{point.name} gives a {type(output).__name__}, not a tensor"
             axis = 1 if point.layout == "channels_first" else -1
             found = output.shape[axis]
-            assert found == point.channels, f"{point.module} has {found} channels, not {point.channels}"
+            assert found == point.channels, f"{point.name} has {found} channels, not {point.channels}"
             wanted = {"channels_first": range(2, 6), "channels_last": range(3, 4), "nodes": range(2, 3)}
             assert output.ndim in wanted[point.layout], (
-                f"{point.module} is {tuple(output.shape)}, not {point.layout}"
+                f"{point.name} is {tuple(output.shape)}, not {point.layout}"
             )
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from regathlon_core.features import FeaturePoint
+from regathlon_core.features import FeaturePoint, hook_point
 from regathlon_core.passes import PassRole, run_as
 from regathlon_core.subnetworks.running import borrowed_buffers, random_state
 
@@ -54,8 +54,7 @@ def find_readers(
     """
     follow = _Follow({id(parameter) for parameter in model.parameters()})
     hooks = [
-        model.get_submodule(point.module).register_forward_hook(functools.partial(follow.start, point))
-        for point in points
+        hook for point in points for hook in hook_point(model, point, functools.partial(follow.start, point))
     ]
     give_back = random_state()
     try:
@@ -77,11 +76,14 @@ class _Follow(TorchFunctionMode):
         self._parameters = parameters
         self._maps: dict[int, tuple[Tensor, _Maps]] = {}  # the tensors are kept, so that their ids are theirs
 
-    def start(self, point: FeaturePoint, module: nn.Module, inputs: object, output: Tensor) -> None:
-        """Begin with a map; as a forward hook."""
+    def start(self, point: FeaturePoint, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        """Begin with a map; as a hook of its point."""
+        if point.side == "skip":  # a tensor of its own, so that its reader is not the main branch's
+            output = output.view_as(output)
         channels = output.shape[1 if point.layout == "channels_first" else -1]
-        own = _Maps(channels, {point.module: (0, channels)})
+        own = _Maps(channels, {point.name: (0, channels)})
         self._put(output, _merged([self._of(output), own]))
+        return output
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

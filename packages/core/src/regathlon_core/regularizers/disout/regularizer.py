@@ -54,13 +54,15 @@ class Disout(FeatureRegularizer[DisoutSettings]):
         """Remember the places, whose readers the first pass shows."""
         self._points, self._readers = points, None
 
-    def attach(self, model: nn.Module, task: Task | None = None) -> None:
+    def attach(
+        self, model: nn.Module, task: Task | None = None, *, points: Sequence[FeaturePoint] | None = None
+    ) -> None:
         """Hook the places to act at, and the model's first pass.
 
         Raises:
             UserError: It is attached already, or no place matches (it would have no effect).
         """
-        super().attach(model, task)
+        super().attach(model, task, points=points)
         self._hooks.append(model.register_forward_pre_hook(self._find_readers, with_kwargs=True))
 
     def detach(self) -> None:
@@ -83,7 +85,7 @@ class Disout(FeatureRegularizer[DisoutSettings]):
             weights = reader.of_map(sample_channel_weights(reader.weight, reader.groups, generator=generator))
         return disout(
             x,
-            settings.p * self.strength,
+            settings.p * self.rate(place) * self.strength,
             settings.alpha,
             settings.block_size,
             weights=weights,

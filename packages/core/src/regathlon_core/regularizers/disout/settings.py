@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from regathlon_core.regularizers.checks import check_choice, check_count, check_number, check_places
+from regathlon_core.regularizers.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_places,
+    check_rates,
+)
 from regathlon_core.settings import RegularizerSettings, Stage
 
 
@@ -17,7 +23,9 @@ class DisoutSettings(RegularizerSettings):
         alpha: Strength of the distortion, at least 0. The authors use 5 on CIFAR and 1 on ImageNet.
         block_size: Side of a block in positions, at least 1; cut to the map's side where that is smaller.
         schedule: ``"linear"`` raises the share from 0 to ``p`` over the training; ``"constant"`` keeps it.
-        where: Feature points to act at; empty for the task's defaults.
+        group_rates: Share of ``p`` in each of the groups of places that it acts in, in the model's order; empty for all of
+            it everywhere.
+        where: Feature points or placements to act at; empty for the task's defaults.
     """
 
     name: ClassVar[str] = "disout"
@@ -31,6 +39,7 @@ class DisoutSettings(RegularizerSettings):
     alpha: float = 5.0
     block_size: int = 6
     schedule: Literal["linear", "constant"] = "linear"
+    group_rates: tuple[float, ...] = ()
     where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -39,3 +48,4 @@ class DisoutSettings(RegularizerSettings):
         check_count(self, "block_size")
         check_choice(self, "schedule", ("linear", "constant"))
         check_places(self)
+        check_rates(self)

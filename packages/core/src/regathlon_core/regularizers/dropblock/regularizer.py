@@ -34,5 +34,7 @@ class DropBlock(FeatureRegularizer[DropBlockSettings]):
         settings = self.settings
         if settings.p == 0:
             return x
-        p = settings.p * self.strength  # on its device: reading it back would wait for an accelerator
+        p = (
+            settings.p * self.rate(place) * self.strength
+        )  # on its device: reading it back would wait for an accelerator
         return drop_block(x, p, settings.block_size, per_channel=settings.per_channel, generator=generator)

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from regathlon_core.regularizers.checks import check_choice, check_count, check_number, check_places
+from regathlon_core.regularizers.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_places,
+    check_rates,
+)
 from regathlon_core.settings import RegularizerSettings, Stage
 
 
@@ -17,7 +23,9 @@ class DropBlockSettings(RegularizerSettings):
         block_size: Side of a block in positions, at least 1; cut to the map's side where that is smaller.
         schedule: ``"linear"`` raises the share from 0 to ``p`` over the training; ``"constant"`` keeps it.
         per_channel: Whether every channel has blocks of its own; else all channels of a sample share them.
-        where: Feature points to act at; empty for the task's defaults.
+        group_rates: Share of ``p`` in each of the groups of places that it acts in, in the model's order; empty for all of
+            it everywhere.
+        where: Feature points or placements to act at; empty for the task's defaults.
     """
 
     name: ClassVar[str] = "dropblock"
@@ -30,6 +38,7 @@ class DropBlockSettings(RegularizerSettings):
     block_size: int = 7
     schedule: Literal["linear", "constant"] = "linear"
     per_channel: bool = True
+    group_rates: tuple[float, ...] = ()
     where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -37,3 +46,4 @@ class DropBlockSettings(RegularizerSettings):
         check_count(self, "block_size")
         check_choice(self, "schedule", ("linear", "constant"))
         check_places(self)
+        check_rates(self)

@@ -32,11 +32,11 @@ class ProbingRegularizer(FeatureRegularizer[S]):
 
     def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
         regularize = super()._hook(point)
-        self._points[point.module] = point
+        self._points[point.name] = point
 
         def note_or_regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             if self._probed is not None and current_role() is PassRole.PROBE:
-                self._probed[point.module] = output
+                self._probed[point.name] = output
                 return None
             return regularize(module, inputs, output)
 

@@ -76,7 +76,7 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         share = self.settings.p / self.settings.p_max
         device = self.strength.device
         start = torch.full((len(points),), math.log(share / (1 - share)), dtype=torch.float64, device=device)
-        self._index = {point.module: place for place, point in enumerate(points)}
+        self._index = {point.name: place for place, point in enumerate(points)}
         self.register_buffer("phi", start)
         self.register_buffer("adam_mean", torch.zeros_like(start))
         self.register_buffer("adam_square", torch.zeros_like(start))

@@ -62,7 +62,7 @@ class RSC(FeatureRegularizer[RSCSettings]):
             UserError: ``where`` names several.
         """
         if len(points) > 1:
-            names = ", ".join(point.module for point in points)
+            names = ", ".join(point.name for point in points)
             raise UserError(
                 f"rsc acts at one place; where={list(self.settings.where)} names {names}. Keep one of them."
             )
