@@ -220,6 +220,6 @@ def test_every_format_has_every_regularizer(run, suite_file, tmp_path):
     board = json.loads(run("export", tmp_path / "out", "--format", "json")[1])["leaderboard"]
     (table,) = board
     rows = {row["regularizer"]: row for row in table["rows"]}
-    assert rows["noise(scale=0.5)"]["gain"]["count"] == 2
-    assert rows["none"]["time_ratio"] == 1
-    assert rows["graph_only"]["score"] is None
+    assert rows["noise(scale=0.5)"]["gain"]["n"] == 2
+    assert rows["none"]["costs"]["time_ratio"] == 1
+    assert rows["graph_only"]["summary"]["mean"] is None

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from regathlon import wording
+from regathlon.analysis import EXPLAINED, Analysis
 from regathlon.files import finite
-from regathlon.leaderboard import Row, Table, leaderboard, notes
+from regathlon.leaderboard import Row, Table
 from regathlon.results import Outcome, Results
-from regathlon.summary import Summary
 
 COLUMNS: tuple[str, ...] = (
     *("trial", "suite", "task", "dataset", "model", "regularizer", "seed", "status", "selection"),
@@ -21,14 +22,13 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
-def records(results: Results, selection: str | None = None) -> Iterator[dict[str, Any]]:
+def records(results: Results, selection: str) -> Iterator[dict[str, Any]]:
     """Yield one record per trial, split and metric; trials without metrics have one record without them.
 
     Args:
         results: Of a run.
-        selection: Which epoch to read; None for the suite's.
+        selection: Which epoch to read.
     """
-    selection = selection or results.selection
     for outcome in results.outcomes:
         base = _base(results, outcome, selection)
         chosen = outcome.selected(selection)
@@ -43,7 +43,7 @@ def records(results: Results, selection: str | None = None) -> Iterator[dict[str
 
 def _base(results: Results, outcome: Outcome, selection: str) -> dict[str, Any]:
     cell, result = outcome.cell, outcome.result or {}
-    environment = result.get("environment", {})
+    environment = outcome.environment
     base: dict[str, Any] = dict.fromkeys(COLUMNS)
     base.update({key: cell.get(key) for key in ("task", "dataset", "model", "regularizer", "seed")})
     base.update({key: outcome.cost.get(key) for key in COLUMNS if key in outcome.cost})
@@ -59,24 +59,33 @@ def _base(results: Results, outcome: Outcome, selection: str) -> dict[str, Any]:
     return base
 
 
-def to_csv(results: Results, selection: str | None = None) -> str:
+def to_csv(results: Results, analysis: Analysis) -> str:
     """Return CSV with the columns ``COLUMNS``; floats are written so that all their bits survive."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for record in records(results, selection):
+    for record in records(results, analysis.selection):
         # csv writes floats with repr, and None as nothing
         writer.writerow(record)
     return out.getvalue()
 
 
-def to_json(results: Results, selection: str | None = None) -> str:
-    """Return JSON: the records of the CSV, the leaderboard, and the reasons of what is missing."""
+SCHEMA = 1
+"""Of the JSON export: raised whenever a key changes its meaning or goes; new keys do not raise it."""
+
+
+def to_json(results: Results, analysis: Analysis) -> str:
+    """Return JSON: the records of the CSV, the analysis, and the reasons of what is missing.
+
+    ``{"schema": 1, "suite", "title", "selection", "test", "alpha", "counts", "problems", "environments", "records":
+    [COLUMNS], "leaderboard": [Table], "ranking": Ranking, "missing": [...]}`` where tables and ranking have the
+    fields of the classes of those names. What is not known is null.
+    """
     value = {
-        "suite": results.suite,
-        "selection": selection or results.selection,
-        "records": list(records(results, selection)),
-        "leaderboard": [asdict(table) for table in leaderboard(results, selection)],
+        "schema": SCHEMA,
+        **{key: value for key, value in _plain(analysis).items() if key not in ("folder", "tables")},
+        "leaderboard": _plain(analysis)["tables"],
+        "records": list(records(results, analysis.selection)),
         "missing": [
             {"trial": o.cell.get("id"), "status": o.status, "reason": o.reason}
             | {key: o.cell.get(key) for key in ("task", "model", "regularizer", "seed")}
@@ -87,85 +96,87 @@ def to_json(results: Results, selection: str | None = None) -> str:
     return json.dumps(finite(value), indent=1) + "\n"
 
 
-def to_markdown(results: Results, selection: str | None = None) -> str:
-    """Return a Markdown table per task."""
-    lines = [f"# {results.title or results.suite}", "", f"Selection: `{selection or results.selection}`.", ""]
-    for table in leaderboard(results, selection):
-        lines += [f"## {heading(table)}", ""]
-        lines += [f"| regularizer | {table.metric or 'score'} | gain over none | time | FLOPs |"]
-        lines += ["|---|---:|---:|---:|---:|"]
-        lines += [f"| {' | '.join(_escape_markdown(cell) for cell in cells(row))} |" for row in table.rows]
-        said = [f"* {_escape_markdown(who + note)}" for who, note in notes(table)]
+def _plain(analysis: Analysis) -> dict[str, Any]:
+    found = asdict(analysis)
+    found["environments"] = dict(found["environments"])
+    return found
+
+
+def to_markdown(results: Results, analysis: Analysis) -> str:
+    """Return a Markdown table per task; bold as the table admits."""
+    lines = [f"# {_escape_markdown(analysis.title)}", "", _about(analysis), ""]
+    lines += [f"* {_escape_markdown(problem)}" for problem in analysis.problems]
+    lines += [""] if analysis.problems else []
+    for table in analysis.tables:
+        lines += [f"## {_escape_markdown(table.title)}", "", f"Selection: `{table.selection}`.", ""]
+        lines += [f"| {' | '.join(_headings(table))} |", "|---|---:|---:|---:|---:|---:|"]
+        for row in table.rows:
+            name, score, *others = (_escape_markdown(cell) for cell in _cells(row))
+            lines += [f"| {' | '.join((name, f'**{score}**' if row.bold else score, *others))} |"]
+        said = [f"* {_escape_markdown(line)}" for line in _said(table)]
         lines += ["", *said, *([""] if said else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def to_latex(results: Results, selection: str | None = None) -> str:
-    r"""Return a LaTeX ``tabular`` (booktabs) per task."""
+def to_latex(results: Results, analysis: Analysis) -> str:
+    r"""Return a LaTeX ``tabular`` (booktabs) per task; bold as the table admits, stars for p-values.
+
+    One star for an adjusted p of at most 0.05, two for 0.01, three for 0.001, beside the gain over the baseline.
+    """
     lines = [
-        f"% {results.title or results.suite}; selection: {selection or results.selection}; needs booktabs"
+        f"% {_one_line(analysis.title)}; selection: {analysis.selection}; needs booktabs",
+        *(f"% {_one_line(problem)}" for problem in analysis.problems),
     ]
-    for table in leaderboard(results, selection):
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(heading(table))}}}"]
-        lines += [r"\begin{tabular}{lrrrr}", r"\toprule"]
-        lines += [
-            rf"regularizer & {_escape_latex(table.metric or 'score')} & gain over none & time & FLOPs \\"
-        ]
-        lines += [r"\midrule"]
-        lines += [" & ".join(_escape_latex(cell) for cell in cells(row)) + r" \\" for row in table.rows]
+    for table in analysis.tables:
+        caption = f"{table.title}; selection: {table.selection}"
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(caption)}}}"]
+        lines += [r"\begin{tabular}{lrrrrr}", r"\toprule"]
+        lines += [" & ".join(map(_escape_latex, _headings(table))) + r" \\", r"\midrule"]
+        for row in table.rows:
+            name, score, gain, *others = map(_escape_latex, _cells(row))
+            score = rf"\textbf{{{score}}}" if row.bold else score
+            lines += [" & ".join((name, score, gain + _stars(row, table), *others)) + r" \\"]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        lines += [f"% {' '.join((who + note).split())}" for who, note in notes(table)]
+        lines += [f"% {_one_line(line)}" for line in _said(table)]
         lines += [""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def heading(table: Table) -> str:
-    """Return what a table is of."""
-    return f"{table.task} ({table.model})" if table.model else table.task
-
-
-def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """Return a row as words: regularizer, score, gain, time and FLOPs (with ratios to the baseline)."""
+def _about(analysis: Analysis) -> str:
     return (
-        row.regularizer,
-        mean_and_spread(row.score),
-        mean_and_spread(row.gain, signed=True),
-        _with_ratio(None if row.seconds is None else f"{row.seconds:.1f} s", row.time_ratio),
-        _with_ratio(None if row.flops is None else _si(row.flops), row.flops_ratio),
+        f"Test results of {EXPLAINED[analysis.selection]}; mean ± sample standard deviation (seeds). Gains over none are "
+        "paired by seed; their intervals and p-values hold for a whole table at once."
     )
 
 
-def mean_and_spread(summary: Summary | None, *, signed: bool = False) -> str:
-    """Write mean ± sample standard deviation (number of seeds).
-
-    Example:
-        >>> mean_and_spread(Summary(0.91, 0.02, 3)), mean_and_spread(Summary(0.5, None, 1), signed=True)
-        ('0.9100 ± 0.0200 (3)', '+0.5000 (1)')
-    """
-    if summary is None:
-        return "–"
-    mean = f"{summary.mean:+.4f}" if signed else f"{summary.mean:.4f}"
-    spread = f" ± {summary.std:.4f}" if summary.std is not None else ""
-    return f"{mean}{spread} ({summary.count})"
+def _said(table: Table) -> list[str]:
+    return [*wording.claims(table), *(who + note for who, note in wording.notes(table))]
 
 
-def _with_ratio(value: str | None, ratio: float | None) -> str:
-    if value is None:
-        return "–"
-    return value if ratio is None else f"{value} ({ratio:.2f}×)"
+def _headings(table: Table) -> tuple[str, ...]:
+    return ("regularizer", wording.metric(table), "gain over none", "p", "time", "FLOPs")
 
 
-def _si(value: float) -> str:
-    """Write a count with a prefix.
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        wording.mean_and_spread(row.summary),
+        wording.gain(row.gain),
+        wording.p_value(row.gain.adjusted_p if row.gain else None),
+        wording.seconds(row),
+        wording.flops(row),
+    )
 
-    Example:
-        >>> _si(2.5e9)
-        '2.50 G'
-    """
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.2f} {prefix}"
-    return f"{value:.0f}"
+
+def _stars(row: Row, table: Table) -> str:
+    if row.gain is None or table.refusals:
+        return ""
+    stars = sum(row.gain.adjusted_p <= level for level in (0.05, 0.01, 0.001))
+    return rf"$^{{{'*' * stars}}}$" if stars else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _escape_markdown(text: str) -> str:
@@ -179,7 +190,7 @@ def _escape_latex(text: str) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-FORMATS: Mapping[str, Callable[[Results, str | None], str]] = {
+FORMATS: Mapping[str, Callable[[Results, Analysis], str]] = {
     "csv": to_csv,
     "json": to_json,
     "markdown": to_markdown,

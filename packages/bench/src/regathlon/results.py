@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from regathlon.store import RunFolder, TrialState
+from regathlon_core.errors import UserError
 from regathlon_core.settings import Selection
 
 SELECTIONS: tuple[str, ...] = typing.get_args(Selection)
 FAILURES = ("failed", "oom")
+ENDED = ("done", "failed", "oom", "skipped")
+"""Statuses that more of the same run does not change by itself."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Outcome:
         reason: In words, where there is something to say.
         result: ``result.json`` of a trial that is done or failed.
         share: Of the steps that are done, while running or stopped.
+        damaged: Whether there is a result that cannot be used; the trial then counts as not run.
     """
 
     cell: Mapping[str, Any]
@@ -33,6 +38,7 @@ class Outcome:
     reason: str | None = None
     result: Mapping[str, Any] | None = None
     share: float = 0.0
+    damaged: bool = False
 
     @property
     def metric(self) -> str:
@@ -41,21 +47,36 @@ class Outcome:
 
     def selected(self, selection: str) -> Mapping[str, Any]:
         """Return the epoch that a selection reads: ``epoch``, ``val``, ``test``; or ``unavailable``."""
-        if self.result is None:
+        if self.status != "done" or self.result is None:
             return {}
-        found: Mapping[str, Any] = self.result.get("selections", {}).get(selection, {})
+        found: Mapping[str, Any] = self.result["selections"].get(selection, {})
         return found
+
+    def metrics(self, selection: str, split: str = "test") -> dict[str, float]:
+        """Return the metrics that are finite numbers, by name."""
+        values = self.selected(selection).get(split) or {}
+        return {name: float(value) for name, value in values.items() if is_number(value)}
 
     def score(self, selection: str) -> float | None:
         """Return the leading metric on the test split, or None where there is none."""
-        value = self.selected(selection).get("test", {}).get(self.metric)
-        return None if value is None else float(value)
+        return self.metrics(selection).get(self.metric)
 
     @property
     def cost(self) -> Mapping[str, Any]:
         """What the training took; empty where it did not end."""
-        found: Mapping[str, Any] = (self.result or {}).get("cost", {})
+        found: Mapping[str, Any] = (self.result or {}).get("cost") or {}
         return found
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """What it was computed with; empty where that is unknown."""
+        found: Mapping[str, Any] = (self.result or {}).get("environment") or {}
+        return found
+
+
+def is_number(value: object) -> bool:
+    """Tell whether something read from a file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -81,19 +102,34 @@ def read_results(folder: Path) -> Results:
     """Read a run directory; needs none of the packages that made it.
 
     Raises:
-        UserError: It is no run directory.
+        UserError: It is no run directory, or its plan is damaged.
     """
     run = RunFolder(folder)
     plan = run.plan()
     outcomes = []
-    for cell in plan["cells"]:
-        if cell["status"] == "skipped":
-            outcomes.append(Outcome(cell, "skipped", cell["reason"]))
-        else:
-            outcomes.append(outcome(cell, run.trial(cell["folder"]).state()))
-    return Results(folder, plan["suite"], plan.get("title", ""), plan["selection"], tuple(outcomes))
+    try:
+        for cell in plan["cells"]:
+            _check(cell)
+            if cell["status"] == "skipped":
+                outcomes.append(Outcome(cell, "skipped", cell["reason"]))
+            else:
+                outcomes.append(outcome(cell, run.trial(cell["folder"]).state()))
+        return Results(folder, plan["suite"], plan.get("title") or "", plan["selection"], tuple(outcomes))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'plan.json'} is damaged ({type(error).__name__}: {error}). "
+            f"It is made anew by: regathlon run {folder}"
+        ) from error
+
+
+def _check(cell: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where a cell lacks what every report reads."""
+    for key in ("status", "task", "dataset", "model", "regularizer", "seed"):
+        cell[key]
+    if not isinstance(cell["seed"], int):
+        raise TypeError(f"the seed {cell['seed']!r} is no whole number")
 
 
 def outcome(cell: Mapping[str, Any], state: TrialState) -> Outcome:
     """Return the outcome of a planned cell."""
-    return Outcome(cell, state.status, state.reason, state.result, state.share)
+    return Outcome(cell, state.status, state.reason, state.result, state.share, state.damaged)

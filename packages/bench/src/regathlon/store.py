@@ -89,6 +89,10 @@ class TrialFolder:
             return None
         if found.get("format") != FORMAT or found.get("status") not in ("done", "failed", "oom"):
             raise UserError(f"{path} is damaged or of another version.")
+        if found["status"] == "done" and (missing := _incomplete(found)):
+            raise UserError(f"{path} is damaged (no {missing}).")
+        if not self.path.name.endswith(str(found.get("id"))):
+            raise UserError(f"{path} belongs to another trial ({found.get('id')}).")
         return found
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -116,7 +120,7 @@ class TrialFolder:
         try:
             result = self.result()
         except UserError as error:
-            return TrialState("planned", f"{error.message} It will be run again.")
+            return TrialState("planned", f"{error.message} It will be run again.", damaged=True)
         if result is not None:
             return TrialState(result["status"], result.get("reason"), result)
         beat = self.heartbeat()
@@ -137,12 +141,14 @@ class TrialState:
         reason: In words, where there is something to say.
         result: ``result.json``, where there is one.
         share: Of the steps that are done, while running or stopped.
+        damaged: Whether there is a result that cannot be used.
     """
 
     status: str
     reason: str | None = None
     result: Mapping[str, Any] | None = None
     share: float = 0.0
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,21 @@ class RunFolder:
             kind = "is no run directory" if self.path.is_dir() else "does not exist"
             raise UserError(f"{self.path} {kind}. A run is made by: regathlon run SUITE --out {self.path}")
         return found
+
+
+def _incomplete(result: Mapping[str, Any]) -> str | None:
+    """Return what a finished trial's result lacks of what reports read; None where it is whole."""
+    selections = result.get("selections")
+    if not isinstance(selections, dict) or not all(
+        isinstance(chosen, dict) for chosen in selections.values()
+    ):
+        return "selections"
+    for chosen in selections.values():
+        if not all(isinstance(chosen.get(split, {}), dict) for split in ("val", "test")):
+            return "metrics"
+    if not isinstance(result.get("history"), list):
+        return "history"
+    return next((name for name in ("cost", "environment") if not isinstance(result.get(name), dict)), None)
 
 
 def _alive(beat: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from regathlon.analysis import analyze
 from regathlon.commands.output import out, write_json, write_table
 from regathlon.export import FORMATS
 from regathlon.results import SELECTIONS, read_results
@@ -42,15 +43,15 @@ def show_report(folder: Path, selection: str | None) -> None:
     """Print a run's leaderboard."""
     from regathlon.report import print_report
 
-    print_report(read_results(folder), out(), _selection(selection))
+    print_report(analyze(read_results(folder), _selection(selection)), out())
 
 
 def export_results(folder: Path, format_: str, selection: str | None) -> None:
     """Write a run's results to standard output."""
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS, listing="regathlon export --help", where="--format")
-    text = FORMATS[format_](read_results(folder), _selection(selection))
-    sys.stdout.write(text)
+    results = read_results(folder)
+    sys.stdout.write(FORMATS[format_](results, analyze(results, _selection(selection))))
     sys.stdout.flush()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regathlon import datasets, plugins
+from regathlon.analysis import analyze
 from regathlon.cli import DONE, INTERRUPTED, SOME_FAILED
 from regathlon.commands.output import err, out, write_json, write_table
 from regathlon.estimate import Estimator, duration
@@ -69,7 +70,7 @@ def run_suite(
     if done.interrupted and left:
         console.print(f"Stopped; {left} trials are left. Go on with: regathlon run {folder}", soft_wrap=True)
         return INTERRUPTED
-    print_report(done.results, out())
+    print_report(analyze(done.results), out())
     if not done.ran:
         console.print(f"Nothing to do: all {counts['done']} trials of {suite.name} are done.", soft_wrap=True)
     else:

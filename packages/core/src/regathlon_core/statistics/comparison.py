@@ -25,6 +25,7 @@ from regathlon_core.statistics.summary import (
     Summary,
     confidence_interval,
     fraction,
+    noise,
     summarize,
 )
 
@@ -248,6 +249,8 @@ def _gains(
         name = pair.second if pair.first == baseline else pair.first
         ours, theirs = pair_by_seed(scores[name], scores[baseline])
         differences = sign * (ours - theirs)
+        if differences.size and np.ptp(differences) <= noise(ours, theirs):  # all the same, but for rounding
+            differences[:] = differences.mean()
         gains.append(
             Gain(
                 method=name,
