@@ -90,6 +90,7 @@ class Row:
         costs: What it took.
         metrics: All metrics of the test split at the selected epoch, over the seeds that have them.
         missing: Trials without a score, by reason.
+        trials: Ids of its trials.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Row:
     costs: Costs
     metrics: Mapping[str, Summary]
     missing: tuple[Missing, ...]
+    trials: tuple[str, ...]
 
     @property
     def scored(self) -> bool:
@@ -351,6 +353,7 @@ def _row(
         costs=_costs(group.outcomes, groups[baseline].outcomes if baseline else ()),
         metrics=_metrics(group.outcomes, selection),
         missing=_missing(group.outcomes, selection),
+        trials=tuple(str(outcome.cell["id"]) for outcome in group.outcomes if "id" in outcome.cell),
     )
 
 
