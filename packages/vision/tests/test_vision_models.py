@@ -1,11 +1,25 @@
 """Models of images."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from regathlon_core import UserError
-from regathlon_vision import ResNet, UNet, UNetSettings, feature_points, output_layers
+from regathlon_core import Batch, UserError
+from regathlon_vision import (
+    PyramidNet,
+    PyramidNetSettings,
+    RegNetX200Settings,
+    ResNet,
+    ResNet50Settings,
+    ResNet110Settings,
+    UNet,
+    UNetSettings,
+    WideResNetSettings,
+    feature_points,
+    output_layers,
+)
 
 
 @pytest.mark.parametrize("side", [(8, 8), (9, 13), (32, 32), (64, 40)])
@@ -64,3 +78,102 @@ def test_models_without_blocks_say_what_they_need():
 def test_wrong_depth_is_refused():
     with pytest.raises(UserError, match="depth must be at least 1"):
         UNetSettings(depth=0)
+
+
+@dataclass
+class ColourImages:
+    """What a model asks of a task."""
+
+    side: int
+    classes: tuple[int, ...] = tuple(range(10))
+    in_channels: int = 3
+
+    def batch(self, split, index):
+        return Batch(torch.zeros(len(index), 3, self.side, self.side), index)
+
+
+@pytest.mark.parametrize(
+    ("settings", "side", "classes", "millions"),
+    [
+        # As printed: WRN (its Table 4), PyramidNet (its Table 4), ResNet (its Table 6), RegNet (its Table 10), torchvision.
+        (WideResNetSettings(), 32, 10, 36.5),
+        (WideResNetSettings(depth=16, widen=8), 32, 10, 11.0),
+        (PyramidNetSettings(), 32, 100, 26.8),
+        (ResNet110Settings(), 32, 10, 1.7),
+        (RegNetX200Settings(), 224, 1000, 2.7),
+        (ResNet50Settings(), 224, 1000, 25.6),
+        (ResNet50Settings(tweaked=True), 224, 1000, 25.6),
+    ],
+    ids=str,
+)
+def test_models_have_the_weights_that_are_printed(settings, side, classes, millions):
+    # RegNet computes its widths with tensors, so it needs values.
+    with torch.device("cpu" if isinstance(settings, RegNetX200Settings) else "meta"):
+        model = settings.build(ColourImages(side, tuple(range(classes))))
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        WideResNetSettings(depth=10, widen=1),
+        PyramidNetSettings(depth=29, widen=12),
+        ResNet50Settings(),
+        ResNet50Settings(tweaked=True),
+        ResNet50Settings(small_stem=False, tweaked=True),
+        RegNetX200Settings(),
+    ],
+    ids=str,
+)
+def test_models_take_the_sizes_of_views_and_name_their_points(settings):
+    model = settings.build(ColourImages(32)).eval()
+    for side in (32, 28, 24):
+        assert model(torch.zeros(1, 3, side, side)).shape == (1, 10)
+    seen = {}
+    found = [point for point in feature_points(model) if point.side == "output"]
+    for point in found:
+        model.get_submodule(point.module).register_forward_hook(
+            lambda module, args, output, name=point.module: seen.update({name: output.shape[1]})
+        )
+    model(torch.zeros(1, 3, 32, 32))
+    assert seen == {point.module: point.channels for point in found}
+    assert any(point.default for point in found)
+    assert output_layers(model) == ("fc",)
+
+
+def test_small_images_keep_their_resolution():
+    small, large = (ResNet50Settings(tweaked=True).build(ColourImages(side)) for side in (32, 224))
+    seen = []
+    for model in (small, large):
+        model.eval().layer1.register_forward_hook(lambda *call: seen.append(call[-1].shape[-1]))
+        model(torch.zeros(1, 3, 64, 64))
+    assert seen == [64, 16]
+
+
+def test_pyramids_grow_in_equal_steps():
+    model = PyramidNet(3, 10, depth=29, widen=12)
+    inner = [
+        block.conv1.out_channels for name in ("layer1", "layer2", "layer3") for block in getattr(model, name)
+    ]
+    assert inner == [round(16 + 12 * done / 9) for done in range(1, 10)]
+    block = model.layer2[0].eval()
+    nn.init.zeros_(block.bn4.weight)
+    x = torch.rand(1, block.bn1.num_features, 7, 7)
+    out = block(x)
+    pooled = torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+    assert torch.equal(out[:, : x.shape[1]], pooled)
+    assert not out[:, x.shape[1] :].any()
+
+
+@pytest.mark.parametrize(
+    ("declaration", "settings", "message"),
+    [
+        (WideResNetSettings, {"depth": 27}, r"6 n \+ 4, such as 28, not 27"),
+        (WideResNetSettings, {"depth": 4}, r"such as 10, not 4"),
+        (WideResNetSettings, {"widen": 0}, "widen must be at least 1"),
+        (PyramidNetSettings, {"depth": 199}, r"9 n \+ 2, such as 200, not 199"),
+    ],
+)
+def test_wrong_depths_are_refused(declaration, settings, message):
+    with pytest.raises(UserError, match=message):
+        declaration(**settings)

@@ -33,6 +33,20 @@ class ImageTask(Task):
     """Degrees that a view of the kind "rotation" turns by."""
     dense: ClassVar[bool] = False
     """Whether every pixel has a label."""
+    pixel_mean: tuple[float, ...] = ()
+    """Per channel, what was subtracted from pixels in [0, 1]; empty where inputs do not come from such pixels."""
+    pixel_std: tuple[float, ...] = ()
+    """Per channel, what the difference was divided by."""
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Return the inputs that stand for pixels in [0, 1], [B, C, H, W]."""
+        mean, std = (pixels.new_tensor(part)[:, None, None] for part in (self.pixel_mean, self.pixel_std))
+        return (pixels - mean) / std
+
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """Return the pixels in [0, 1] that inputs stand for, [B, C, H, W]; the inverse of ``normalized``."""
+        mean, std = (inputs.new_tensor(part)[:, None, None] for part in (self.pixel_mean, self.pixel_std))
+        return inputs * std + mean
 
     def metrics(self) -> Metrics:
         """Return accuracies, and mIoU and Dice where every pixel has a label."""

@@ -40,7 +40,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Te
 
 
 def random_shift(
-    images: Tensor, uniform: Tensor, padding: int, *, border: Literal["zeros", "edge"] = "zeros"
+    images: Tensor, uniform: Tensor, padding: int, *, border: Literal["zeros", "edge", "reflect"] = "zeros"
 ) -> Tensor:
     """Move every image by up to ``padding`` pixels either way: pad, then crop at random (He et al. 2016).
 
@@ -48,7 +48,8 @@ def random_shift(
         images: [B, C, H, W], any dtype.
         uniform: Random numbers in [0, 1), [B, 2]: vertical, horizontal.
         padding: Largest shift in pixels, at least 0.
-        border: What comes in: zeros, or the pixels at the edge again.
+        border: What comes in: zeros, the pixels at the edge again, or the image mirrored at its edge pixels (then
+            ``padding`` is smaller than the image).
 
     Returns:
         [B, C, H, W].
@@ -60,7 +61,11 @@ def random_shift(
     """
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(-padding, side + padding, device=images.device) for side in (height, width))
-    padded = images[:, :, rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)]
+    if border == "reflect":
+        inner = [(side - 1 - (side - 1 - at.abs()).abs()) for at, side in ((rows, height), (columns, width))]
+    else:
+        inner = [rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    padded = images[:, :, inner[0][:, None], inner[1]]
     if border == "zeros":
         inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
         padded = padded * inside
@@ -77,6 +82,61 @@ def random_flip(images: Tensor, uniform: Tensor, *, p: float = 0.5) -> Tensor:
         p: Probability of a flip.
     """
     return torch.where((uniform < p)[:, None, None, None], images.flip(-1), images)
+
+
+def resized_windows(images: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut a window out of every image and resize it (bilinear), all in one go on the images' device.
+
+    Args:
+        images: [B, C, H, W], floating.
+        windows: Top, left, height and width of each in pixels, float32 [B, 4].
+        size: Height and width of the result.
+
+    Returns:
+        [B, C, height, width].
+
+    Example:
+        >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> resized_windows(image, torch.tensor([[1.0, 2.0, 2.0, 2.0]]), (2, 2)).tolist()
+        [[[[6.0, 7.0], [10.0, 11.0]]]]
+    """
+    top, left, tall, broad = windows.to(torch.float32).unbind(1)
+    across = torch.arange(size[1], device=images.device)
+    down = torch.arange(size[0], device=images.device)
+    columns = (left[:, None] + (across + 0.5) * (broad / size[1])[:, None]) * (2 / images.shape[-1]) - 1
+    rows = (top[:, None] + (down + 0.5) * (tall / size[0])[:, None]) * (2 / images.shape[-2]) - 1
+    grid = torch.stack(
+        [columns[:, None].expand(-1, size[0], -1), rows[:, :, None].expand(-1, -1, size[1])], dim=-1
+    )
+    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+
+
+def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
+    """Change brightness, contrast and saturation of every image, in this order.
+
+    Args:
+        images: RGB in [0, 1], floating [B, 3, H, W].
+        factors: One for each of the three per image, [B, 3]; 1 changes nothing.
+
+    Returns:
+        [B, 3, H, W], cut off at 0 and 1 after each change.
+
+    Example:
+        >>> image = torch.tensor([0.2, 0.4, 0.6]).reshape(1, 3, 1, 1)
+        >>> [round(value, 6) for value in jitter_colours(image, torch.tensor([[0.5, 1.0, 1.0]])).flatten().tolist()]
+        [0.1, 0.2, 0.3]
+    """
+    brightness, contrast, saturation = factors.to(images.dtype)[:, :, None, None, None].unbind(1)
+    images = (images * brightness).clamp(0, 1)
+    mean = _gray(images).mean(dim=(-2, -1), keepdim=True)
+    images = (mean + contrast * (images - mean)).clamp(0, 1)
+    gray = _gray(images)
+    return (gray + saturation * (images - gray)).clamp(0, 1)
+
+
+def _gray(images: Tensor) -> Tensor:
+    weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def affine(

@@ -42,7 +42,7 @@ class DigitsTask(ImageTask):
         indices = {split: torch.from_numpy(index) for split, index in split_digits().items()}
         self._data = {split: (images[index], labels[index]) for split, index in indices.items()}
         train = images[indices["train"]]
-        self._mean, self._std = train.mean(), train.std()
+        self.pixel_mean, self.pixel_std = (float(train.mean()),), (float(train.std()),)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,4 +63,4 @@ class DigitsTask(ImageTask):
         images, labels = (part[index] for part in self._data[split])
         if draw is not None:
             images = ops.random_shift(images, draw.uniform(index, 2, purpose="shift"), padding=1)
-        return Batch((images - self._mean) / self._std, labels, index=index)
+        return Batch(self.normalized(images), labels, index=index)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
-from regathlon_vision.models.settings import ResNet8Settings, ResNet18Settings
+from regathlon_vision.models.settings import (
+    PyramidNetSettings,
+    RegNetX200Settings,
+    ResNet8Settings,
+    ResNet18Settings,
+    ResNet50Settings,
+    ResNet110Settings,
+    WideResNetSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -40,3 +50,101 @@ class DigitsSettings(ClassificationSettings):
     dataset: ClassVar[str] = "digits"
     models: ClassVar[tuple[type[ModelSettings], ...]] = (ResNet8Settings, ResNet18Settings)
     recipe: ClassVar[Recipe] = Recipe(lr=0.1, weight_decay=5e-4, batch_size=64, budget=Budget(epochs=30))
+
+
+Source = Literal["full", "subset"]
+
+WRN_RECIPE = Recipe(
+    lr=0.1, weight_decay=5e-4, nesterov=True, schedule="cosine", batch_size=128, budget=Budget(epochs=200)
+)
+"""How GradAug trains WRN-28-10 on CIFAR (arXiv 2006.07989, section 4.2)."""
+
+
+@dataclass(frozen=True)
+class CifarSettings(ClassificationSettings):
+    """What CIFAR-10 and CIFAR-100 declare alike.
+
+    Attributes:
+        labels: How many training images have labels, the same number of each class; 0 for all of them. The others
+            are the task's unlabelled images.
+        split: Which of the fixed splits of ``labels`` to use; the low-data experiments use 0 to 4.
+        validation: Training images held out for validation before labels are chosen; 0 for none.
+        padding: Largest shift of a training image, in pixels.
+        noise: Standard deviation of noise added to normalised training images.
+        source: ``"full"``, the original files; ``"subset"``, a part of them in one folder per class.
+    """
+
+    provides: ClassVar[frozenset[str]] = ClassificationSettings.provides | {"unlabelled"}
+    implementation: ClassVar[str] = "regathlon_vision.classification.cifar:CifarTask"
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (
+        WideResNetSettings,
+        ResNet18Settings,
+        ResNet50Settings,
+        ResNet110Settings,
+        PyramidNetSettings,
+        RegNetX200Settings,
+        ResNet8Settings,
+    )
+    recipe: ClassVar[Recipe] = WRN_RECIPE
+    classes: ClassVar[int]
+    """How many classes there are."""
+    subset_train: ClassVar[str]
+    """Folder of the subset's training images, below the data root."""
+    subset_test: ClassVar[str]
+    pixel_mean: ClassVar[tuple[float, float, float]]
+    """Of the training images, per colour, of pixels in [0, 1]."""
+    pixel_std: ClassVar[tuple[float, float, float]]
+    labels: int = 0
+    split: int = 0
+    validation: int = 0
+    padding: int = 4
+    noise: float = 0.0
+    source: Source = "full"
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "split", "validation", "padding"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{self.name}: {name} must be at least 0, not {getattr(self, name)}.")
+        for name in ("labels", "validation"):
+            if getattr(self, name) % self.classes:
+                raise UserError(
+                    f"{self.name}: {name} must be a multiple of its {self.classes} classes, not {getattr(self, name)}."
+                )
+        if self.padding > 31:
+            raise UserError(f"{self.name}: padding must be below 32 pixels, not {self.padding}.")
+        if not 0 <= self.noise < math.inf:
+            raise UserError(f"{self.name}: noise must be a finite number of at least 0, not {self.noise}.")
+        if self.source not in get_args(Source):
+            raise unknown(f"source of {self.name}", self.source, get_args(Source))
+
+    @property
+    def dataset(self) -> str:  # type: ignore[override]
+        """Name of the manifest: the subset is a data set of its own."""
+        name = self.name.partition("/")[2]
+        return f"{name}-subset" if self.source == "subset" else name
+
+
+@dataclass(frozen=True)
+class Cifar10Settings(CifarSettings):
+    """CIFAR-10: 32x32 colour images of ten classes, 50,000 to train on and 10,000 to test."""
+
+    name: ClassVar[str] = "vision/cifar10"
+    summary: ClassVar[str] = "CIFAR-10, or with labels=1000 a part of it and unlabelled images"
+    classes: ClassVar[int] = 10
+    subset_train: ClassVar[str] = "cifar10_subset/train"
+    subset_test: ClassVar[str] = "cifar10_test"
+    pixel_mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
+    pixel_std: ClassVar[tuple[float, float, float]] = (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True)
+class Cifar100Settings(CifarSettings):
+    """CIFAR-100: 32x32 colour images of a hundred classes, 50,000 to train on and 10,000 to test."""
+
+    name: ClassVar[str] = "vision/cifar100"
+    summary: ClassVar[str] = "CIFAR-100, or with labels=10000 a part of it and unlabelled images"
+    classes: ClassVar[int] = 100
+    subset_train: ClassVar[str] = "cifar100_subset/train"
+    subset_test: ClassVar[str] = "cifar100_subset/test"
+    pixel_mean: ClassVar[tuple[float, float, float]] = (0.5071, 0.4865, 0.4409)
+    pixel_std: ClassVar[tuple[float, float, float]] = (0.2673, 0.2564, 0.2762)
