@@ -190,7 +190,7 @@ def test_selection_by_validation_and_by_test() -> None:
         return EpochRecord(epoch, epoch, 0.0, 0.1, 0.0, *measured)
 
     def picked(history: list[EpochRecord], selection: Any, **options: Any) -> int:
-        return FitResult(tuple(history), None).select(selection, "m", **options).epoch  # type: ignore[arg-type]
+        return FitResult(tuple(history), None, None).select(selection, "m", **options).epoch  # type: ignore[arg-type]
 
     history = [record(1, 0.5, 0.6), record(2, 0.7, 0.6), record(3, 0.7, 0.9), record(4, float("nan"), 0.1)]
     assert picked(history, "last") == 4

@@ -34,7 +34,7 @@ def test_a_wrong_recipe_is_refused(settings: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("given", [{}, {"epochs": 1, "steps": 1}])
 def test_a_budget_is_one_thing(given: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="either epochs or steps, exactly one"):
+    with pytest.raises(UserError, match="exactly one of epochs, steps, seconds and flops"):
         Budget(**given)
 
 

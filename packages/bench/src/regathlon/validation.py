@@ -47,8 +47,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str, where: str | No
 
     Example:
         >>> from regathlon_core.recipe import Budget
-        >>> build(Budget, {"epochs": 3}, what="budget")
-        Budget(epochs=3, steps=None)
+        >>> build(Budget, {"epochs": 3}, what="budget").epochs
+        3
     """
     checked = check(cls, values, what=what, where=where)
     try:

@@ -1,6 +1,7 @@
 from . import functional
 from .engine import Cost, EpochRecord, FitResult, Interrupted, NonFiniteLoss, Observer, fit
 from .errors import UserError
+from .evaluation import Evaluation, Findings, Picture
 from .features import FeaturePoint
 from .passes import PassRole, current_role, run_as
 from .recipe import Budget, Recipe
@@ -60,7 +61,14 @@ from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .regularizers.stochastic_depth.regularizer import StochasticDepth
 from .regularizers.stochastic_depth.settings import StochasticDepthSettings
 from .rng import SampleDraw, derive_seed, stream
-from .settings import ModelSettings, RegularizerSettings, Stage, TaskSettings, check_composition
+from .settings import (
+    EvaluationSettings,
+    ModelSettings,
+    RegularizerSettings,
+    Stage,
+    TaskSettings,
+    check_composition,
+)
 from .subnetworks import subnetwork, subnetwork_depth
 from .task import Batch, Mixed, Task, View
 
@@ -89,8 +97,11 @@ __all__ = [
     "Dropout",
     "DropoutSettings",
     "EpochRecord",
+    "Evaluation",
+    "EvaluationSettings",
     "FeaturePoint",
     "FeatureRegularizer",
+    "Findings",
     "FitResult",
     "GSNRDrop",
     "GSNRDropSettings",
@@ -116,6 +127,7 @@ __all__ = [
     "NonFiniteLoss",
     "Observer",
     "PassRole",
+    "Picture",
     "RSCSettings",
     "RandDepth",
     "RandDepthSettings",

@@ -15,31 +15,82 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: a number of epochs or a number of optimizer steps, exactly one of them.
+    """How long to train: exactly one of epochs, optimizer steps, seconds of training and training FLOPs.
+
+    Schedules follow the share of the budget that is spent, whatever it is counted in. A budget of seconds
+    depends on the machine, so a training under it cannot be repeated to the bit; the other three can.
+
+    Attributes:
+        epochs: Passes over the training samples.
+        steps: Optimizer steps.
+        seconds: Wall time of training steps; evaluation is not counted.
+        flops: Floating-point operations of training steps, as torch's FlopCounterMode counts them.
 
     Example:
-        >>> Budget(epochs=3).total_steps(steps_per_epoch=10), Budget(steps=7).total_steps(steps_per_epoch=10)
-        (30, 7)
+        >>> Budget(epochs=3).spent(step=15, steps_per_epoch=10), Budget(flops=1e9).spent(flops=2.5e8)
+        (0.5, 0.25)
     """
 
     epochs: int | None = None
     steps: int | None = None
+    seconds: float | None = None
+    flops: float | None = None
 
     def __post_init__(self) -> None:
+        names = list(vars(self))
         given = {name: value for name, value in vars(self).items() if value is not None}
         if len(given) != 1:
             raise UserError(
-                f"A budget is either epochs or steps, exactly one of them; got {given or 'neither'}."
+                f"A budget is exactly one of {', '.join(names[:-1])} and {names[-1]}; "
+                f"got {' and '.join(f'{name}={value}' for name, value in given.items()) or 'none of them'}."
             )
-        (name, value), *_ = given.items()
-        if not (isinstance(value, int) and value >= 1):
+        if self.kind in ("epochs", "steps"):
+            if not (isinstance(self.amount, int) and self.amount >= 1):
+                raise UserError(
+                    f"A budget of {self.amount} {self.kind} cannot be trained; "
+                    f"it is a whole number of at least 1."
+                )
+        elif not (math.isfinite(self.amount) and self.amount > 0):
             raise UserError(
-                f"A budget of {value} {name} cannot be trained; it is a whole number of at least 1."
+                f"A budget of {self.amount} {self.kind} cannot be trained; it is a number above 0."
             )
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Return the number of optimizer steps, given how many make an epoch."""
-        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
+    @property
+    def kind(self) -> str:
+        """What it is counted in: the name of the field that is set."""
+        return next(name for name, value in vars(self).items() if value is not None)
+
+    @property
+    def amount(self) -> float:
+        """How much there is of it."""
+        amount: float = getattr(self, self.kind)
+        return amount
+
+    def total_steps(self, steps_per_epoch: int) -> int | None:
+        """Return the number of optimizer steps where it is known beforehand: not for seconds and FLOPs.
+
+        Args:
+            steps_per_epoch: How many make an epoch.
+        """
+        if self.epochs is not None:
+            return self.epochs * steps_per_epoch
+        return self.steps
+
+    def spent(
+        self, *, step: int = 0, steps_per_epoch: int = 1, seconds: float = 0.0, flops: float = 0.0
+    ) -> float:
+        """Return the share that is spent: 1 at the end, above where a last step went over it.
+
+        Args:
+            step: Optimizer steps done.
+            steps_per_epoch: How many make an epoch.
+            seconds: Training time so far.
+            flops: Operations so far.
+        """
+        total = self.total_steps(steps_per_epoch)
+        if total is not None:
+            return step / total
+        return (seconds if self.kind == "seconds" else flops) / self.amount
 
 
 @dataclass(frozen=True)
@@ -110,7 +161,7 @@ class Recipe:
         """Return the learning rate at a point of the budget.
 
         Args:
-            progress: Steps done over steps in all, in [0, 1).
+            progress: Share of the budget that is spent, in [0, 1].
 
         Example:
             >>> recipe = Recipe(lr=0.1, schedule="step", milestones=(0.5, 0.75))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from regathlon_core.evaluation import Evaluation
     from regathlon_core.regularizer import Regularizer
     from regathlon_core.task import Task
 
@@ -117,7 +118,23 @@ def _literal(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class RegularizerSettings(Declaration):
+class Applicable(Declaration):
+    """A declaration of something that not every task allows: a regularizer or an evaluation."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What the task must offer (keys of ``CAPABILITIES``)."""
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        missing = sorted(self.needs - task.provides)
+        if missing:
+            wanted = " and ".join(CAPABILITIES.get(name, name) for name in missing)
+            return f"{self.name} needs {wanted}, which {task.name} does not offer"
+        return None
+
+
+@dataclass(frozen=True)
+class RegularizerSettings(Applicable):
     """Declares a regularizer. Subclass it as a frozen dataclass beside the implementation.
 
     Example:
@@ -128,20 +145,10 @@ class RegularizerSettings(Declaration):
 
     stage: ClassVar[Stage]
     """Where in the step it acts; decides the order in a composition."""
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """What the task must offer (keys of ``CAPABILITIES``)."""
     zero: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which it is exactly the identity, for the conformance kit; None where there are none."""
     acting: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Settings at which it clearly acts on small inputs in a few steps, for the kit; else the defaults."""
-
-    def refusal(self, task: TaskSettings) -> str | None:
-        """Return why it cannot run on this task, or None where it can."""
-        missing = sorted(self.needs - task.provides)
-        if missing:
-            wanted = " and ".join(CAPABILITIES.get(name, name) for name in missing)
-            return f"{self.name} needs {wanted}, which {task.name} does not offer"
-        return None
 
     def build(self) -> Regularizer[Any]:
         """Return the regularizer with these settings."""
@@ -176,6 +183,20 @@ def check_composition(parts: Sequence[RegularizerSettings]) -> tuple[Regularizer
         if names.count(name) > 1:
             raise UserError(f"{name} stands twice in one composition. Write it once.")
     return ordered
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Applicable):
+    """Declares an evaluation: what is measured or drawn on the model of a finished trial."""
+
+    def build(self, data: Path | None = None) -> Evaluation[Any]:
+        """Return the evaluation.
+
+        Args:
+            data: Folder that holds downloaded data sets.
+        """
+        evaluation: Evaluation[Any] = self.load()(self, data)
+        return evaluation
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,15 @@ class Task(abc.ABC):
         log_q = F.log_softmax(_single_at_least(reference.detach()), dim=1)
         return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
 
+    def unlabelled(self, count: int, generator: torch.Generator) -> Any:
+        """Return random inputs without labels, augmented as in training ("unlabelled").
+
+        Args:
+            count: How many; drawn with replacement where there are fewer.
+            generator: Source of randomness, on the CPU.
+        """
+        raise self._not_offered("unlabelled")
+
     def output_layers(self, model: nn.Module) -> Sequence[str]:
         """Return the names of the submodules that make the predictions, which sub-networks never narrow."""
         raise self._not_offered("views")

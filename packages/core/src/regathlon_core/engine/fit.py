@@ -52,6 +52,7 @@ class EpochRecord:
         seconds: Training time so far, evaluation not counted.
         val: Metrics on the validation split; empty where not evaluated.
         test: Metrics on the test split; empty where not evaluated.
+        diagnostics: What the regularizer says of itself.
     """
 
     epoch: int
@@ -61,6 +62,7 @@ class EpochRecord:
     seconds: float
     val: Mapping[str, float] = field(default_factory=dict)
     test: Mapping[str, float] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,13 @@ class FitResult:
     Attributes:
         history: One record per epoch.
         cost: What it took.
+        model: The model that the last record was measured on: the trained one, plain, or what the regularizer
+            made of it (an average of weights).
     """
 
     history: tuple[EpochRecord, ...]
     cost: Cost
+    model: nn.Module
 
     def select(self, selection: Selection, metric: str, *, lower_is_better: bool = False) -> EpochRecord:
         """Return the record that a result is read from.
@@ -109,7 +114,11 @@ class Observer(Protocol):
     """Hears what a training does; every method may be called from the training's thread only."""
 
     def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
-        """Training begins, or goes on from ``step`` with the history so far."""
+        """Training begins, or goes on from ``step`` with the history so far.
+
+        ``total_steps`` is what the budget affords: an estimate under a budget of seconds or FLOPs, 0 before
+        there is any.
+        """
 
     def stepped(self, step: int, total_steps: int) -> None:
         """An optimizer step is done."""
@@ -228,16 +237,40 @@ class _Training:
         self.optimizer = build_optimizer(recipe, self.model, self.regularizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.generator = stream(seed, "regularizer", device=device)
-        self.meter = CostMeter(device)
-        steps_per_epoch = len(task.order(0, seed, recipe.batch_size))
-        if not steps_per_epoch:
+        self.meter = CostMeter(device, exact_flops=recipe.budget.kind == "flops")
+        self.steps_per_epoch = len(task.order(0, seed, recipe.batch_size))
+        if not self.steps_per_epoch:
             raise UserError(f"{task.settings.name} has no training samples.")
-        self.total_steps = recipe.budget.total_steps(steps_per_epoch)
         self.step = 0
         self.epoch = 0
         self.step_in_epoch = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[EpochRecord] = []
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent."""
+        return self.recipe.budget.spent(
+            step=self.step,
+            steps_per_epoch=self.steps_per_epoch,
+            seconds=self.meter.seconds,
+            flops=self.meter.flops,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that the budget affords, as far as is known."""
+        known = self.recipe.budget.total_steps(self.steps_per_epoch)
+        if known is not None:
+            return known
+        return round(self.step / self.spent) if self.spent else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether another step would lead further from the budget than the last one came to it."""
+        if self.recipe.budget.total_steps(self.steps_per_epoch) is not None:
+            return self.step >= self.total_steps
+        return self.step > 0 and self.spent * (1 + 0.5 / self.step) >= 1
 
     def run(self) -> FitResult:
         """Train to the end of the budget, from the checkpoint where there is one."""
@@ -246,7 +279,7 @@ class _Training:
             logger.info("resumed %s at step %d of %d", self.checkpoint, self.step, self.total_steps)
         self.observer.started(self.step, self.total_steps, tuple(self.history))
         saved_at = time.monotonic()
-        while self.step < self.total_steps:
+        while not self.finished:
             order = self.task.order(self.epoch, self.seed, self.recipe.batch_size)
             draw = SampleDraw(self.seed, self.epoch)
             self.model.train()
@@ -254,25 +287,26 @@ class _Training:
             for index in order[self.step_in_epoch :]:
                 with self.meter.step():
                     self._train_step(self.task.batch("train", index, draw).to(self.device))
+                with self.meter.end_of_step():
+                    self.regularizer.after_step(min(self.spent, 1.0))
                 self.observer.stepped(self.step, self.total_steps)
-                epoch_ends = self.step_in_epoch == len(order) or self.step == self.total_steps
+                epoch_ends = self.step_in_epoch == len(order) or self.finished
                 if epoch_ends:
                     self._end_epoch()
                 stop = self.observer.stop_requested()
                 due = time.monotonic() - saved_at >= self.checkpoint_seconds
-                if self.checkpoint is not None and (stop or due) and self.step < self.total_steps:
+                if self.checkpoint is not None and (stop or due) and not self.finished:
                     self.meter.synchronize()  # else the wait for queued steps would count as saving
                     save_checkpoint(self.checkpoint, self._state())
                     saved_at = time.monotonic()
-                if stop and self.step < self.total_steps:
+                if stop and not self.finished:
                     raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
                 if epoch_ends:
                     break
-        return FitResult(tuple(self.history), self.meter.cost(self.step))
+        return FitResult(tuple(self.history), self.meter.cost(), self.regularizer.evaluated(self.model))
 
     def _train_step(self, batch: Batch) -> None:
-        progress = self.step / self.total_steps
-        set_learning_rate(self.optimizer, self.recipe.lr_at(progress))
+        set_learning_rate(self.optimizer, self.recipe.lr_at(min(self.spent, 1.0)))
         self.optimizer.zero_grad(set_to_none=True)
         # Closed at once after an error: passes in progress put the model's flags back before detach().
         with contextlib.closing(self._losses(batch)) as losses:
@@ -293,7 +327,6 @@ class _Training:
         self.scaler.update()
         self.step += 1
         self.step_in_epoch += 1
-        self.regularizer.after_step(self.step / self.total_steps)
 
     def _losses(self, batch: Batch) -> Generator[Tensor, None, None]:
         """Yield loss terms, each computed under autocast and handed over outside of it."""
@@ -342,8 +375,7 @@ class _Training:
         self.epoch += 1
         self.step_in_epoch = 0
         self.loss_sum.zero_()
-        last = self.step == self.total_steps
-        measure = last or self.epoch % self.recipe.eval_every == 0
+        measure = self.finished or self.epoch % self.recipe.eval_every == 0
         record = EpochRecord(
             epoch=self.epoch,
             step=self.step,
@@ -352,6 +384,7 @@ class _Training:
             seconds=self.meter.seconds,
             val=self._evaluate("val") if measure else {},
             test=self._evaluate("test") if measure else {},
+            diagnostics=dict(self.regularizer.diagnostics()),
         )
         self.history.append(record)
         self.observer.epoch_ended(record)
@@ -359,7 +392,7 @@ class _Training:
     def _evaluate(self, split: Split) -> Mapping[str, float]:
         if not self.task.size(split):
             return {}
-        return self.task.evaluate(self.model, split, device=self.device)
+        return self.task.evaluate(self.regularizer.evaluated(self.model), split, device=self.device)
 
     # ---- checkpoint ----------------------------------------------------------------------------------------
 

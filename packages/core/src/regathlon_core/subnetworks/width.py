@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from regathlon_core.counting import not_counted
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
 from regathlon_core.subnetworks.interception import Interception, Leaf
@@ -188,7 +189,7 @@ class _Forward:
         run = Interception(self.model, plan, None, self.output_layers)
         give_back = random_state()
         try:
-            with torch.no_grad(), run:
+            with not_counted(), torch.no_grad(), run:
                 out = self.original(*args, **kwargs)
             run.finish(out)
         except BaseException:  # what was learned so far is not the whole truth
