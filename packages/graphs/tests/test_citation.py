@@ -205,10 +205,11 @@ def large(tmp_path_factory):
     return root
 
 
-def test_rows_are_those_that_pygcn_counts(large):
-    task = CoraSettings(split="pygcn_rows").build(large)
-    rows = [task._splits[split].tolist() for split in SPLITS]
-    assert rows == [list(range(140)), list(range(200, 500)), list(range(500, 1500))]
+def test_pygcn_s_rows_are_for_cora_alone(large):
+    with pytest.raises(UserError, match="belongs to the 2708 nodes of Cora; this graph has 1516"):
+        CoraSettings(split="pygcn").build(large)
+    with pytest.raises(UserError, match="a split of graphs/cora only"):
+        CiteSeerSettings(split="pygcn")
 
 
 def test_random_splits_differ_by_their_seed_alone(large):
@@ -222,15 +223,15 @@ def test_random_splits_differ_by_their_seed_alone(large):
     assert not other
 
 
-@pytest.mark.parametrize("split", ["pygcn_rows", "random"])
+@pytest.mark.parametrize("split", ["pygcn", "random"])
 def test_a_graph_too_small_for_the_rows_is_refused(root, split):
     with pytest.raises(UserError, match="takes 1500 nodes and the graph has 36"):
         CoraSettings(split=split).build(root)
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(UserError, match="Did you mean 'pygcn_rows'"):
-        CoraSettings(split="pygcn_row")
+    with pytest.raises(UserError, match="Did you mean 'pygcn'"):
+        CoraSettings(split="pygcm")
     with pytest.raises(UserError, match="split_seed"):
         CoraSettings(split_seed=3)
 
@@ -283,6 +284,20 @@ def test_cora_is_as_torch_geometric_reads_it(cora, tmp_path):
     assert torch.equal(cora._labels, known.y)
     for split in SPLITS:
         assert torch.equal(cora._splits[split].sort().values, known[f"{split}_mask"].nonzero()[:, 0])
+
+
+@real
+@pytest.mark.realdata
+def test_pygcn_s_training_nodes_are_the_first_lines_of_its_file():
+    """The labels of ``cora.content`` begin so; its 140 training nodes are of these classes, as is published."""
+    task = CoraSettings(split="pygcn").build(Path(os.environ["REGATHLON_DATA"]))
+    parts = [task._splits[split] for split in SPLITS]
+    assert [len(part) for part in parts] == [140, 300, 1000]
+    assert len(torch.cat(parts).unique()) == 1440
+    theory, reinforcement, genetic, neural, probabilistic, cases, rules = range(7)
+    first = [neural, rules, reinforcement, reinforcement, probabilistic, probabilistic, theory, neural]
+    assert task._labels[parts[0][:8]].tolist() == first
+    assert task._labels[parts[0]].bincount().tolist() == [17, 21, 11, 41, 28, 14, 8]
 
 
 @real

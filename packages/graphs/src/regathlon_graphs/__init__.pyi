@@ -3,7 +3,13 @@ from .graph_classification.settings import AtlasSettings, MutagSettings, Protein
 from .graph_classification.task import GraphClassification
 from .graph_classification.tu import Tu
 from .models.networks import GraphNetwork, NodeNetwork
-from .models.settings import GraphGcnSettings, GraphGinSettings, NodeGcnSettings
+from .models.settings import (
+    GraphGcnSettings,
+    GraphGinSettings,
+    NodeGatSettings,
+    NodeGcnSettings,
+    NodeSageSettings,
+)
 from .node_classification.citation import Citation
 from .node_classification.digits import DigitGraph
 from .node_classification.karate import Karate
@@ -16,6 +22,7 @@ from .node_classification.settings import (
     PubMedSettings,
 )
 from .node_classification.task import NodeClassification
+from .propagation import constant
 
 __all__ = [
     "Atlas",
@@ -34,10 +41,13 @@ __all__ = [
     "KarateSettings",
     "MutagSettings",
     "NodeClassification",
+    "NodeGatSettings",
     "NodeGcnSettings",
     "NodeNetwork",
+    "NodeSageSettings",
     "ProteinsSettings",
     "PubMedSettings",
     "Tu",
     "TuSettings",
+    "constant",
 ]

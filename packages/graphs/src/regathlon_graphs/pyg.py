@@ -12,16 +12,21 @@ with warnings.catch_warnings():
     from torch_geometric.data import Batch as Graphs  # type: ignore[import-untyped]
     from torch_geometric.data import Data as Graph
     from torch_geometric.datasets import KarateClub  # type: ignore[import-untyped]
-    from torch_geometric.nn import GCNConv, GINConv, global_add_pool, global_mean_pool  # type: ignore[import-untyped]
-    from torch_geometric.nn.conv.gcn_conv import gcn_norm  # type: ignore[import-untyped]
+    from torch_geometric.nn import (  # type: ignore[import-untyped]
+        GATConv,
+        GINConv,
+        SAGEConv,
+        global_add_pool,
+        global_mean_pool,
+    )
 
 __all__ = [
-    "GCNConv",
+    "GATConv",
     "GINConv",
     "Graph",
     "Graphs",
     "KarateClub",
-    "gcn_norm",
+    "SAGEConv",
     "global_add_pool",
     "global_mean_pool",
 ]

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
 
 from torch import Tensor, nn
 
 from regathlon_core.features import FeaturePoint
 from regathlon_core.task import Task
+from regathlon_graphs.models.convolutions import Kind, convolution, convolve
 from regathlon_graphs.models.settings import (
-    GraphGcnSettings,
-    GraphGinSettings,
-    NodeGcnSettings,
+    GraphNetworkSettings,
+    NodeNetworkSettings,
     check_pooling,
 )
-from regathlon_graphs.pyg import (
-    GCNConv,
-    GINConv,
-    Graph,
-    gcn_norm,
-    global_add_pool,
-    global_mean_pool,
-)
-
-Kind = Literal["gcn", "gin"]
+from regathlon_graphs.propagation import Normalization, Propagation
+from regathlon_graphs.pyg import Graph, global_add_pool, global_mean_pool
 
 _POOL: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
     {"sum": global_add_pool, "mean": global_mean_pool}
@@ -34,23 +25,28 @@ _POOL: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
 
 
 class NodeNetwork(nn.Module):
-    """A graph convolutional network that gives every node logits.
+    """Graph convolutions that give every node logits.
 
-    Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017,
-        equation 9;
-    reference code https://github.com/tkipf/gcn.
+    Sources: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017,
+        equation 9 (``"gcn"``); Veličković et al., "Graph Attention Networks", ICLR 2018 (``"gat"``); Hamilton, Ying and
+        Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017, the mean aggregator (``"sage"``).
 
     Deviations:
-        1. Dropout and batch-norm are optional; theirs has dropout 0.5 before both layers and no batch-norm.
+        1. Dropout and batch-norm are optional; Kipf and Welling have dropout 0.5 before both layers and no batch-norm.
         2. Features are taken as the task gives them; theirs are scaled to a sum of 1 for each node.
+        3. Hidden layers end in ReLU, those of ``"gat"`` in ELU; attention weights are not dropped.
 
     Args:
         in_channels: Features of a node.
         classes: Number of classes K.
-        hidden: Channels of the hidden layers.
+        kind: Of the convolutions.
+        hidden: Channels of the hidden layers; of ``"gat"`` a multiple of ``heads``.
         layers: Graph convolutions in all.
         norm: Whether hidden layers are batch-normalised.
         dropout: Rate of the dropout before every layer.
+        normalization: Of a GCN's adjacency: ``"symmetric"``, or ``"row"`` as in https://github.com/tkipf/pygcn.
+        init: Of a GCN's weights: ``"glorot"``, or ``"uniform"`` as in pygcn.
+        heads: Attention heads of a hidden ``"gat"`` layer; the last layer has one.
 
     Example:
         >>> import torch
@@ -64,25 +60,29 @@ class NodeNetwork(nn.Module):
         in_channels: int,
         classes: int,
         *,
+        kind: Kind = "gcn",
         hidden: int = 16,
         layers: int = 2,
         norm: bool = False,
         dropout: float = 0.0,
+        normalization: Normalization = "symmetric",
+        init: str = "glorot",
+        heads: int = 1,
     ) -> None:
         super().__init__()
+        self.normalization = normalization
         widths = [in_channels] + [hidden] * (layers - 1)
-        self.blocks = nn.ModuleList(_Block("gcn", i, o, norm) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(_Block(kind, i, o, norm, init, heads) for i, o in pairwise(widths))
         self.dropout = _dropout(dropout)
-        self.head = _convolution("gcn", widths[-1], classes)
+        self.head = convolution(kind, widths[-1], classes, init=init)
 
     def forward(self, graph: Graph) -> Tensor:
         """Return logits [N, K] of a graph's nodes, whose features are ``graph.x`` [N, F]."""
-        edges, weight = gcn_norm(graph.edge_index, num_nodes=len(graph.x), dtype=graph.x.dtype)
+        edges = Propagation(graph, self.normalization)
         x: Tensor = graph.x
         for block in self.blocks:
-            x = block(self.dropout(x), edges, weight)
-        logits: Tensor = self.head(self.dropout(x), edges, weight)
-        return logits
+            x = block(self.dropout(x), edges)
+        return convolve(self.head, self.dropout(x), edges)
 
     def feature_points(self) -> Sequence[FeaturePoint]:
         """Return the outputs of the hidden layers, [N, C]: where the published network has its dropout."""
@@ -113,6 +113,8 @@ class GraphNetwork(nn.Module):
         pooling: ``"sum"`` or ``"mean"``.
         norm: Whether layers are batch-normalised.
         dropout: Rate of the dropout before the classifier.
+        normalization: Of a GCN's adjacency: ``"symmetric"`` or ``"row"``.
+        init: Of a GCN's weights: ``"glorot"`` or ``"uniform"``.
 
     Raises:
         UserError: There is no such pooling.
@@ -136,23 +138,23 @@ class GraphNetwork(nn.Module):
         pooling: str = "sum",
         norm: bool = True,
         dropout: float = 0.0,
+        normalization: Normalization = "symmetric",
+        init: str = "glorot",
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self.normalization = normalization
         self.pooling = check_pooling(pooling)
         widths = [in_channels] + [hidden] * layers
-        self.blocks = nn.ModuleList(_Block(kind, i, o, norm) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(_Block(kind, i, o, norm, init) for i, o in pairwise(widths))
         self.dropout = _dropout(dropout)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, graphs: Graph) -> Tensor:
         """Return logits [B, K] of one graph or several in one, whose features are ``graphs.x`` [N, F]."""
-        edges, weight = graphs.edge_index, None
-        if self.kind == "gcn":
-            edges, weight = gcn_norm(edges, num_nodes=len(graphs.x), dtype=graphs.x.dtype)
+        edges = Propagation(graphs, self.normalization)
         x: Tensor = graphs.x
         for block in self.blocks:
-            x = block(x, edges, weight)
+            x = block(x, edges)
         count = graphs.num_graphs if graphs.batch is not None else 1
         logits: Tensor = self.head(self.dropout(_POOL[self.pooling](x, graphs.batch, size=count)))
         return logits
@@ -167,29 +169,18 @@ class GraphNetwork(nn.Module):
 
 
 class _Block(nn.Module):
-    """A convolution, batch-norm if wanted, and ReLU: features [N, C] to [N, C']."""
+    """A convolution, batch-norm if wanted, and an activation: features [N, C] to [N, C']."""
 
-    def __init__(self, kind: Kind, channels: int, out: int, norm: bool) -> None:
+    def __init__(self, kind: Kind, channels: int, out: int, norm: bool, init: str, heads: int = 1) -> None:
         super().__init__()
         self.out_channels = out
-        self.conv = _convolution(kind, channels, out)
+        self.conv = convolution(kind, channels, out, init=init, heads=heads)
         self.norm = nn.BatchNorm1d(out) if norm else nn.Identity()
-        self.act = nn.ReLU()
+        self.act = nn.ELU() if kind == "gat" else nn.ReLU()
 
-    def forward(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
-        x = self.conv(x, edges) if weight is None else self.conv(x, edges, weight)
-        x = self.act(self.norm(x))
+    def forward(self, x: Tensor, edges: Propagation) -> Tensor:
+        x = self.act(self.norm(convolve(self.conv, x, edges)))
         return x
-
-
-def _convolution(kind: Kind, channels: int, out: int) -> nn.Module:
-    convolution: nn.Module
-    if kind == "gcn":
-        convolution = GCNConv(channels, out, normalize=False)  # the network normalises once for all layers
-    else:
-        inside = nn.Sequential(nn.Linear(channels, out), nn.ReLU(), nn.Linear(out, out))
-        convolution = GINConv(inside, train_eps=True)
-    return convolution
 
 
 def _dropout(rate: float) -> nn.Module:
@@ -205,16 +196,11 @@ def _points(blocks: nn.ModuleList, default: int) -> list[FeaturePoint]:
     ]
 
 
-def build_node_gcn(settings: NodeGcnSettings, task: Task) -> NodeNetwork:
-    """Return a GCN that fits a task of classifying nodes."""
-    return NodeNetwork(task.in_channels, len(task.classes), **settings.settings())
+def build_node_network(settings: NodeNetworkSettings, task: Task) -> NodeNetwork:
+    """Return graph convolutions that fit a task of classifying nodes; a GCN, GAT or GraphSAGE as its name says."""
+    return NodeNetwork(task.in_channels, len(task.classes), kind=settings.name, **settings.settings())  # type: ignore[arg-type]
 
 
-def build_graph_gcn(settings: GraphGcnSettings, task: Task) -> GraphNetwork:
-    """Return pooled graph convolutions that fit a task of classifying graphs."""
-    return GraphNetwork(task.in_channels, len(task.classes), kind="gcn", **settings.settings())
-
-
-def build_graph_gin(settings: GraphGinSettings, task: Task) -> GraphNetwork:
-    """Return a GIN that fits a task of classifying graphs."""
-    return GraphNetwork(task.in_channels, len(task.classes), kind="gin", **settings.settings())
+def build_graph_network(settings: GraphNetworkSettings, task: Task) -> GraphNetwork:
+    """Return pooled graph convolutions that fit a task of classifying graphs; a GCN or GIN as its name says."""
+    return GraphNetwork(task.in_channels, len(task.classes), kind=settings.name, **settings.settings())  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.settings import ModelSettings
@@ -19,8 +19,8 @@ def check_pooling(pooling: str) -> str:
 
 
 @dataclass(frozen=True)
-class NodeGcnSettings(ModelSettings):
-    """A GCN that classifies nodes; the defaults are Kipf and Welling's but for their dropout.
+class NodeNetworkSettings(ModelSettings):
+    """Settings of networks that classify nodes.
 
     Attributes:
         hidden: Channels of the hidden layers.
@@ -29,20 +29,66 @@ class NodeGcnSettings(ModelSettings):
         dropout: Rate of the dropout before every layer, as published 0.5; 0 leaves it to the regularizers.
     """
 
-    name: ClassVar[str] = "gcn"
-    summary: ClassVar[str] = "graph convolutional network (Kipf and Welling)"
-    implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_node_gcn"
+    implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_node_network"
     hidden: int = 16
     layers: int = 2
     norm: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.name, self.hidden, self.layers, self.dropout)
+        check_sizes(self.name, self.hidden, self.layers, self.dropout)
 
 
 @dataclass(frozen=True)
-class _GraphNetworkSettings(ModelSettings):
+class NodeGcnSettings(NodeNetworkSettings):
+    """A GCN that classifies nodes; the defaults are Kipf and Welling's but for their dropout.
+
+    Attributes:
+        normalization: ``"symmetric"`` divides by the roots of both degrees; ``"row"`` by the degree of the node that
+            sums, as the authors' PyTorch code, pygcn, does.
+        init: ``"glorot"``; or ``"uniform"``, as pygcn has it.
+    """
+
+    name: ClassVar[str] = "gcn"
+    summary: ClassVar[str] = "graph convolutional network (Kipf and Welling)"
+    normalization: Literal["symmetric", "row"] = "symmetric"
+    init: Literal["glorot", "uniform"] = "glorot"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_convolution(self.normalization, self.init)
+
+
+@dataclass(frozen=True)
+class NodeGatSettings(NodeNetworkSettings):
+    """A graph attention network that classifies nodes; the defaults are its authors' but for their dropout.
+
+    Attributes:
+        heads: Attention heads of a hidden layer, which share its channels; the last layer has one.
+    """
+
+    name: ClassVar[str] = "gat"
+    summary: ClassVar[str] = "graph attention network (Veličković et al.)"
+    hidden: int = 64
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads < 1 or self.hidden % self.heads:
+            raise UserError(f"gat: hidden={self.hidden} is no multiple of heads={self.heads}.")
+
+
+@dataclass(frozen=True)
+class NodeSageSettings(NodeNetworkSettings):
+    """GraphSAGE with the mean of the neighbours."""
+
+    name: ClassVar[str] = "sage"
+    summary: ClassVar[str] = "GraphSAGE, mean aggregator (Hamilton et al.)"
+    hidden: int = 64
+
+
+@dataclass(frozen=True)
+class GraphNetworkSettings(ModelSettings):
     """Settings of networks that classify graphs.
 
     Attributes:
@@ -53,6 +99,7 @@ class _GraphNetworkSettings(ModelSettings):
         dropout: Rate of the dropout before the classifier; 0 leaves it to the regularizers.
     """
 
+    implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_graph_network"
     hidden: int = 32
     layers: int = 3
     pooling: str = "sum"
@@ -60,31 +107,52 @@ class _GraphNetworkSettings(ModelSettings):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.name, self.hidden, self.layers, self.dropout)
+        check_sizes(self.name, self.hidden, self.layers, self.dropout)
         check_pooling(self.pooling)
 
 
 @dataclass(frozen=True)
-class GraphGinSettings(_GraphNetworkSettings):
+class GraphGinSettings(GraphNetworkSettings):
     """A graph isomorphism network that classifies graphs."""
 
     name: ClassVar[str] = "gin"
     summary: ClassVar[str] = "graph isomorphism network (Xu et al.)"
-    implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_graph_gin"
 
 
 @dataclass(frozen=True)
-class GraphGcnSettings(_GraphNetworkSettings):
-    """Graph convolutions, pooled to classify graphs."""
+class GraphGcnSettings(GraphNetworkSettings):
+    """Graph convolutions, pooled to classify graphs.
+
+    Attributes:
+        normalization: ``"symmetric"`` divides by the roots of both degrees; ``"row"`` by the degree of the node that
+            sums, as pygcn does.
+        init: ``"glorot"``; or ``"uniform"``, as pygcn has it.
+    """
 
     name: ClassVar[str] = "gcn"
     summary: ClassVar[str] = "graph convolutions (Kipf and Welling), pooled"
-    implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_graph_gcn"
+    normalization: Literal["symmetric", "row"] = "symmetric"
+    init: Literal["glorot", "uniform"] = "glorot"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_convolution(self.normalization, self.init)
 
 
-def _check(model: str, hidden: int, layers: int, dropout: float) -> None:
+def check_sizes(model: str, hidden: int, layers: int, dropout: float) -> None:
+    """Refuse sizes and rates that no model has."""
     for name, value in (("hidden", hidden), ("layers", layers)):
         if value < 1:
             raise UserError(f"{model}: {name} must be at least 1, not {value}.")
     if not 0 <= dropout < 1:
         raise UserError(f"{model}: dropout is a rate in [0, 1), not {dropout}.")
+
+
+def check_convolution(normalization: str, init: str) -> None:
+    """Refuse what a GCN cannot be told."""
+    for what, value, choices in (
+        ("normalization", normalization, ("symmetric", "row")),
+        ("init", init, ("glorot", "uniform")),
+    ):
+        if value not in choices:
+            raise unknown(what, value, choices)

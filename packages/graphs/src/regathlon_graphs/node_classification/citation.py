@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from regathlon_graphs.node_classification.settings import CitationSettings
 from regathlon_graphs.node_classification.task import NodeClassification
 from regathlon_graphs.pyg import Graph
 
-_PYGCN_ROWS: dict[Split, slice] = {
+_ROWS: dict[Split, slice] = {
     "train": slice(0, 140),
     "val": slice(200, 500),
     "test": slice(500, 1500),
@@ -33,13 +34,11 @@ class Citation(NodeClassification):
 
     * ``"planetoid"``: the public split (Yang, Cohen and Salakhutdinov, ICML 2016): 20 labels of each class, 500
       nodes to validate, 1000 to test.
-    * ``"pygcn_rows"``: rows 0 to 139, 200 to 499 and 500 to 1499, the numbers that
-      https://github.com/tkipf/pygcn uses. There they count the rows of ``cora.content``, an older file whose order
-      Planetoid's files do not record, so *these are not pygcn's nodes*: here the first 140 rows are the public
-      split's training nodes, and only which nodes validate and test differs from it.
-    * ``"random"``: the same numbers of a random order drawn from ``split_seed``. pygcn's training nodes, too, are
-      not balanced over the classes; its one split is like one draw of this, as far as its file's order is
-      arbitrary.
+    * ``"pygcn"``: rows 0 to 139 train, 200 to 499 validate and 500 to 1499 test, as in https://github.com/tkipf/pygcn; they
+      count the lines of ``cora.content``, an older file than Planetoid's, so only Cora has this split. Its training nodes
+      are not balanced over the classes. Which line is which of Planetoid's nodes is told by ``cora_rows.txt`` beside this
+      module.
+    * ``"random"``: the same numbers of a random order drawn from ``split_seed``.
 
     Args:
         settings: Which graph, and how it is split.
@@ -68,15 +67,24 @@ def _read(settings: CitationSettings, data: Path | None) -> CitationGraph:
 
 def _splits(settings: CitationSettings, found: CitationGraph) -> dict[Split, Tensor]:
     if settings.split == "planetoid":
-        return {split: torch.from_numpy(found.splits[split]) for split in _PYGCN_ROWS}
+        return {split: torch.from_numpy(found.splits[split]) for split in _ROWS}
     nodes = len(found.labels)
-    needed = _PYGCN_ROWS["test"].stop
+    needed = _ROWS["test"].stop
     if nodes < needed:
         raise UserError(
             f"{settings.name}: split={settings.split} takes {needed} nodes and the graph has {nodes}. "
             f"Use split=planetoid."
         )
-    order = torch.arange(nodes)
     if settings.split == "random":
         order = torch.randperm(nodes, generator=stream(settings.split_seed, "citation split"))
-    return {split: order[rows] for split, rows in _PYGCN_ROWS.items()}
+    else:
+        order = torch.tensor([int(node) for node in _cora_rows().split()])
+        if len(order) != nodes:
+            raise UserError(
+                f"{settings.name}: split=pygcn belongs to the {len(order)} nodes of Cora; this graph has {nodes}."
+            )
+    return {split: order[rows] for split, rows in _ROWS.items()}
+
+
+def _cora_rows() -> str:
+    return importlib.resources.files(__package__).joinpath("cora_rows.txt").read_text(encoding="ascii")

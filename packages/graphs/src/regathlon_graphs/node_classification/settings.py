@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, get_args
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
-from regathlon_graphs.models.settings import NodeGcnSettings
+from regathlon_graphs.models.settings import NodeGatSettings, NodeGcnSettings, NodeSageSettings
 
-CitationSplit = Literal["planetoid", "pygcn_rows", "random"]
+CitationSplit = Literal["planetoid", "pygcn", "random"]
 
 KIPF = Recipe(
     optimizer="adam",
@@ -32,7 +32,7 @@ class NodeTaskSettings(TaskSettings):
         {"class_labels", "features", "views", "soft_loss", "occlude"}
     )
     views: ClassVar[tuple[str, ...]] = ("edge_drop", "feature_mask")
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (NodeGcnSettings,)
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (NodeGcnSettings, NodeGatSettings, NodeSageSettings)
     recipe: ClassVar[Recipe] = KIPF
     metric: ClassVar[str] = "accuracy"
 
@@ -71,11 +71,12 @@ class CitationSettings(NodeTaskSettings):
     """A citation graph in Planetoid's format; a subclass names the folder.
 
     Attributes:
-        split: ``"planetoid"``, the public one; ``"pygcn_rows"`` or ``"random"``: 140 nodes to train, 300 to validate
-            and 1000 to test, by the row numbers that pygcn uses. Neither has pygcn's own nodes; see ``Citation``.
+        split: ``"planetoid"``, the public one; ``"pygcn"``, that of the GCN authors' PyTorch code (Cora only); or
+            ``"random"``: 140 nodes to train, 300 to validate and 1000 to test, as many as pygcn's.
         split_seed: Which of the random splits.
     """
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "regathlon_graphs.node_classification.citation:Citation"
     folder: ClassVar[str]
     """Below ``Planetoid`` in the data root; in lower case also part of the files' names."""
@@ -85,6 +86,10 @@ class CitationSettings(NodeTaskSettings):
     def __post_init__(self) -> None:
         if self.split not in get_args(CitationSplit):
             raise unknown(f"split of {self.name}", self.split, get_args(CitationSplit))
+        if self.split == "pygcn" and self.name != "graphs/cora":
+            raise UserError(
+                f"{self.name}: split=pygcn is a split of graphs/cora only. Use planetoid or random."
+            )
         if self.split_seed and self.split != "random":
             raise UserError(
                 f"{self.name}: split_seed says something with split=random only, not {self.split}."

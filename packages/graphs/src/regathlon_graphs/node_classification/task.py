@@ -11,6 +11,7 @@ from torch import Tensor
 from regathlon_core.rng import SampleDraw
 from regathlon_core.settings import TaskSettings
 from regathlon_core.task import Batch, Split
+from regathlon_graphs.propagation import constant
 from regathlon_graphs.pyg import Graph
 from regathlon_graphs.task import GraphTask
 
@@ -35,7 +36,7 @@ class NodeClassification(GraphTask):
     ) -> None:
         super().__init__(settings)
         self._classes = classes
-        self._graph = Graph(x=graph.x, edge_index=graph.edge_index)
+        self._graph = constant(Graph(x=graph.x, edge_index=graph.edge_index))
         self._labels: Tensor = graph.y
         self._splits = splits
 
