@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "regularizer": "regathlon.regularizers",
     "suite": "regathlon.suites",
     "executor": "regathlon.executors",
+    "paper": "regathlon.papers",
 }
 """Kind of plugin -> its entry-point group."""
 
@@ -112,16 +113,21 @@ def missing_extra(task: str) -> str | None:
     return extra
 
 
-@functools.cache
 def suite_files() -> Mapping[str, Path]:
     """Return the installed suites: name -> YAML file."""
+    return packaged_files("suite", "*.yaml")
+
+
+@functools.cache
+def packaged_files(kind: str, pattern: str) -> Mapping[str, Path]:
+    """Return the files in the folders that entry points of a kind name: stem -> file."""
     found: dict[str, Path] = {}
-    for points in registered("suite").values():
+    for points in registered(kind).values():
         for point in points:
             spec = importlib.util.find_spec(point.module)
             folders = spec.submodule_search_locations if spec else None
             for folder in folders or ():
-                for path in sorted(Path(folder).glob("*.yaml")):
+                for path in sorted(Path(folder).glob(pattern)):
                     found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
