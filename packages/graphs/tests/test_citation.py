@@ -294,7 +294,7 @@ def test_pygcn_s_training_nodes_are_the_first_lines_of_its_file():
     parts = [task._splits[split] for split in SPLITS]
     assert [len(part) for part in parts] == [140, 300, 1000]
     assert len(torch.cat(parts).unique()) == 1440
-    theory, reinforcement, genetic, neural, probabilistic, cases, rules = range(7)
+    theory, reinforcement, _, neural, probabilistic, _, rules = range(7)
     first = [neural, rules, reinforcement, reinforcement, probabilistic, probabilistic, theory, neural]
     assert task._labels[parts[0][:8]].tolist() == first
     assert task._labels[parts[0]].bincount().tolist() == [17, 21, 11, 41, 28, 14, 8]
