@@ -95,7 +95,7 @@ def analyze(
     if selection not in EXPLAINED:
         raise unknown("selection", selection, EXPLAINED)
     tables = leaderboard(results, selection, test=test, alpha=alpha, difference=difference)
-    environments = _environments(results.outcomes)
+    mixed = environments(results.outcomes)
     return Analysis(
         folder=results.folder,
         suite=results.suite,
@@ -106,8 +106,8 @@ def analyze(
         tables=tables,
         ranking=rank(tables, alpha),
         counts=results.counts(),
-        problems=tuple(_problems(results, environments)),
-        environments=environments,
+        problems=tuple(_problems(results, mixed)),
+        environments=mixed,
     )
 
 
@@ -177,7 +177,8 @@ def _largest_block(present: Mapping[str, Mapping[str, Row]]) -> tuple[list[str],
     return best
 
 
-def _environments(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+def environments(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+    """Return how many finished trials were made with each version and on each device, by what it is of."""
     found: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         environment = outcome.environment

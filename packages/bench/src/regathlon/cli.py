@@ -148,6 +148,33 @@ def export(
     export_results(folder, format_, selection)
 
 
+@app.command()
+def compare(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Another one [default: the papers].")
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Against what the papers printed.")] = False,
+    selection: SelectionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hold a run against the papers' numbers, or against another run."""
+    from regathlon.commands.comparing import show_comparison
+
+    show_comparison(folder, other, paper=paper, selection=selection, as_json=json)
+
+
+@app.command()
+def merge(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The new run directory.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The runs to merge.")],
+) -> None:
+    """Make one run of several, from several machines; 2 is the exit code where they contradict each other."""
+    from regathlon.commands.comparing import merge as merge_
+
+    raise typer.Exit(merge_(target, sources))
+
+
 @app.command("list")
 def list_(
     kind: Annotated[

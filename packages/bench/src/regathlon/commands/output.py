@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from regathlon.files import finite
+from regathlon.results import SELECTIONS
+from regathlon_core.errors import unknown
 
 
 def out() -> Console:
@@ -22,6 +24,17 @@ def out() -> Console:
 def err() -> Console:
     """Return a console for progress and messages."""
     return Console(stderr=True, highlight=False, markup=False)
+
+
+def selected(name: str | None) -> str | None:
+    """Return a selection given on the command line.
+
+    Raises:
+        UserError: There is no such selection.
+    """
+    if name is not None and name not in SELECTIONS:
+        raise unknown("selection", name, SELECTIONS, where="--selection")
+    return name
 
 
 def write_json(value: Any) -> None:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from regathlon.analysis import analyze
-from regathlon.commands.output import out, write_json, write_table
+from regathlon.commands.output import out, selected, write_json, write_table
 from regathlon.export import FORMATS
-from regathlon.results import SELECTIONS, read_results
+from regathlon.results import read_results
 from regathlon_core.errors import unknown
 
 
@@ -43,7 +43,7 @@ def show_report(folder: Path, selection: str | None) -> None:
     """Print a run's leaderboard."""
     from regathlon.report import print_report
 
-    print_report(analyze(read_results(folder), _selection(selection)), out())
+    print_report(analyze(read_results(folder), selected(selection)), out())
 
 
 def export_results(folder: Path, format_: str, selection: str | None) -> None:
@@ -51,11 +51,5 @@ def export_results(folder: Path, format_: str, selection: str | None) -> None:
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS, listing="regathlon export --help", where="--format")
     results = read_results(folder)
-    sys.stdout.write(FORMATS[format_](results, analyze(results, _selection(selection))))
+    sys.stdout.write(FORMATS[format_](results, analyze(results, selected(selection))))
     sys.stdout.flush()
-
-
-def _selection(name: str | None) -> str | None:
-    if name is not None and name not in SELECTIONS:
-        raise unknown("selection", name, SELECTIONS, where="--selection")
-    return name
