@@ -37,6 +37,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
         "class_labels": "a cross-entropy over classes",
         "sample_labels": "one class label per sample",
+        "box_labels": "boxes with a class label each",
         "grid_inputs": "inputs on a regular grid, [B, C, *spatial]",
         "features": "named insertion points for feature-level layers",
         "views": "label-preserving random views of a batch",
@@ -219,6 +220,8 @@ class TaskSettings(Declaration):
     """What it offers to regularizers (keys of ``CAPABILITIES``)."""
     views: ClassVar[tuple[str, ...]] = ()
     """Kinds of random view that it offers ("scale", "rotation", ...), the usual one first; with "views"."""
+    taught_by: ClassVar[Literal["soft", "hard"]] = "soft"
+    """What sub-networks learn from unless told otherwise: the full network's outputs, or the labels; with "views"."""
     domains: ClassVar[tuple[str, ...]] = ()
     """Names of its domains, in the order of ``Batch.domain``; with "domains"."""
     models: ClassVar[tuple[type[ModelSettings], ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.features import FeaturePoint
@@ -39,8 +41,9 @@ class Batch:
     """What one step sees. Regularizers make changed copies with ``replace``; nothing is changed in place.
 
     Attributes:
-        inputs: What the model is called with: a tensor, or a graph object with a ``to`` method.
-        targets: Labels (int64 [B] for classification, [B, *spatial] for dense tasks).
+        inputs: What the model is called with: a tensor, or an object with a ``to`` method.
+        targets: Labels (int64 [B] for classification, [B, *spatial] for dense tasks, a list of mappings of tensors for
+            detection).
         index: Sample indices within their split, int64 [B], or None.
         mixed: Set where labels were mixed.
         smoothing: Label smoothing in [0, 1).
@@ -60,12 +63,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if hasattr(value, "to")
-        }
-        return self.replace(**moved)
+
+        def move(value: Any) -> Any:
+            return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+
+        return self.replace(**{name: tree_map(move, value) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -171,17 +173,20 @@ class Task(abc.ABC):
         if not self.size(split):
             raise UserError(f"{self.settings.name} has no {split} samples to evaluate on.")
         metrics = self.metrics()
-        flags = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with torch.no_grad():
-                for index in self.evaluation_order(split, batch_size):
-                    batch = self.batch(split, index).to(device)
-                    metrics.update(self.predict(model, batch), batch)
-        finally:
-            for module, training in flags:
-                module.training = training
+        with evaluating(model):
+            for index in self.evaluation_order(split, batch_size):
+                batch = self.batch(split, index).to(device)
+                metrics.update(self.predict(model, batch), batch)
         return metrics.compute()
+
+    def evaluate_splits(
+        self, model: nn.Module, splits: Sequence[Split], *, device: torch.device | str = "cpu"
+    ) -> Mapping[Split, Mapping[str, float]]:
+        """Return the metrics of a model on several splits; those that the task does not have are left out.
+
+        The default evaluates one after another; a task whose splits share their inputs may do with one pass.
+        """
+        return {split: self.evaluate(model, split, device=device) for split in splits if self.size(split)}
 
     # ---- asked by regularizers -----------------------------------------------------------------------------
 
@@ -232,6 +237,22 @@ class Task(abc.ABC):
         tensor: Tensor = inputs
         return tensor
 
+    def explained(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Callable[[nn.Module, Any], Tensor], Tensor]:
+        """Return the class scores whose reasons say what to occlude, and the true class of each sample ("occlude").
+
+        The default is the model's logits for a batch with one label per sample.
+
+        Args:
+            batch: Samples.
+            generator: Source of randomness, where there is a choice of what to explain.
+
+        Returns:
+            What gets logits [B, K] from a model and inputs, and a class per sample, int64 [B].
+        """
+        return lambda model, inputs: self.predict(model, batch.replace(inputs=inputs)), batch.targets
+
     def soft_loss(self, outputs: Any, reference: Any) -> Tensor:
         """Return how far outputs are from reference outputs, which are taken as constants ("soft_loss").
 
@@ -259,6 +280,19 @@ class Task(abc.ABC):
         return UserError(
             f"{self.settings.name} does not offer {capability!r} (see its settings' 'provides')."
         )
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode and without gradients; its flags are as before afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in flags:
+            module.training = training
 
 
 def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import SkipTest
 
@@ -115,7 +115,7 @@ def _samples(batch: Batch) -> dict[int, Any] | None:
     def split(part: Any) -> list[Any] | None:
         if hasattr(part, "get_example"):  # several graphs in one, as torch-geometric keeps them
             return [part.get_example(i) for i in range(count)]
-        if isinstance(part, (Tensor, list, tuple)) and len(part) == count:
+        if isinstance(part, (Tensor, Sequence)) and len(part) == count:
             return list(part)
         return None
 
@@ -277,10 +277,14 @@ def views_keep_labels(task: Task) -> None:
                 loss = task.loss(model, view.batch)
                 full, own = task.predict(model, batch), task.predict(model, view.batch)
             assert bool(torch.isfinite(loss)), f"the loss on a view is {float(loss.detach())}"
-            shapes = [
-                [(path, tuple(x.shape)) for path, x in tensors(tree)] for tree in (view.align(full), own)
-            ]
-            assert shapes[0] == shapes[1], f"aligned outputs are {shapes[0]}, those of the view {shapes[1]}"
+            if isinstance(own, Tensor):
+                shapes = tuple(view.align(full).shape), tuple(own.shape)
+                assert shapes[0] == shapes[1], (
+                    f"aligned outputs are {shapes[0]}, those of the view {shapes[1]}"
+                )
+            elif "soft_loss" in task.settings.provides:
+                compared = task.soft_loss(own, view.align(full))
+                assert bool(torch.isfinite(compared)), f"a view's soft loss is {float(compared.detach())}"
     try:
         next(iter(task.views(batch, stream(0, "views"), ("no such kind",))))
     except UserError:

@@ -56,7 +56,7 @@ class RelDrop(Regularizer[RelDropSettings]):
         settings = self.settings
         if settings.p == 0:
             return batch
-        relevance = self._relevance(model, batch, task)
+        relevance = self._relevance(model, batch, task, generator)
         blocks = settings.mode == "block" or (settings.mode == "auto" and relevance.ndim == 3)
         usual = _BLOCKS if blocks else _PIXELS if "grid_inputs" in task.settings.provides else _POINTS
         p, alpha, beta = (
@@ -80,7 +80,7 @@ class RelDrop(Regularizer[RelDropSettings]):
         coin = occluded[group] if group is not None else occluded.view(-1, *(1,) * (where.ndim - 1))
         return task.occlude(batch, where & coin)
 
-    def _relevance(self, model: nn.Module, batch: Batch, task: Task) -> Tensor:
+    def _relevance(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Tensor:
         """Return how relevant each position is to its sample's class: [B, *positions], or [N] for nodes."""
         attribute = (
             functools.partial(lrp, composite=self.settings.composite)
@@ -90,12 +90,7 @@ class RelDrop(Regularizer[RelDropSettings]):
         inputs = batch.inputs
         if isinstance(inputs, Tensor):  # half precision is autocast's business, which is off here
             inputs = inputs.to(next((parameter.dtype for parameter in model.parameters()), inputs.dtype))
-        with torch.autocast(batch.targets.device.type, enabled=False):
-            relevance = attribute(
-                model,
-                inputs,
-                batch.targets,
-                wrt=task.attributed,
-                forward=lambda model, inputs: task.predict(model, batch.replace(inputs=inputs)),
-            )
+        scores, classes = task.explained(batch, generator)
+        with torch.autocast(classes.device.type, enabled=False):
+            relevance = attribute(model, inputs, classes, wrt=task.attributed, forward=scores)
         return relevance.sum(dim=1)

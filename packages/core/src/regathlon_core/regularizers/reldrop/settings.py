@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from regathlon_core.regularizers.checks import check_count, check_interval, check_number
-from regathlon_core.settings import RegularizerSettings, Stage
+from regathlon_core.settings import CAPABILITIES, RegularizerSettings, Stage, TaskSettings
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RelDropSettings(RegularizerSettings):
     summary: ClassVar[str] = "occludes what relevance propagation says the model relies on"
     implementation: ClassVar[str] = "regathlon_core.regularizers.reldrop.regularizer:RelDrop"
     stage: ClassVar[Stage] = Stage.INPUT
-    needs: ClassVar[frozenset[str]] = frozenset({"occlude", "sample_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"occlude"})
     zero: ClassVar[Mapping[str, Any] | None] = {"p": 0.0}
     acting: ClassVar[Mapping[str, Any]] = {"p": 1.0}
     mode: Literal["auto", "block", "position"] = "auto"
@@ -45,6 +45,14 @@ class RelDropSettings(RegularizerSettings):
     centers: int = 1
     attribution: Literal["lrp", "gradient_x_input"] = "lrp"
     composite: str = "epsilon_plus_flat"
+
+    def refusal(self, task: TaskSettings) -> str | None:
+        """Return why it cannot run on this task, or None where it can."""
+        if not task.provides & {"sample_labels", "box_labels"}:
+            return (
+                f"{self.name} needs {CAPABILITIES['sample_labels']} or box, which {task.name} does not offer"
+            )
+        return super().refusal(task)
 
     def __post_init__(self) -> None:
         for field in ("p", "alpha", "beta"):
