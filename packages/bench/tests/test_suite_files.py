@@ -42,7 +42,7 @@ def planned(path, *overrides):
         (GOOD + "models: {toy/blobs: []}\n", 3, "models.toy/blobs is empty"),
         (GOOD + "models: {toy/blops: [mlp]}\n", 3, "There is no task 'toy/blops'"),
         (GOOD + "budget: {epoch: 3}\n", 3, "budget has no key 'epoch'. Did you mean 'epochs'?"),
-        (GOOD + "budget: {epochs: 3, steps: 5}\n", 3, "exactly one of them"),
+        (GOOD + "budget: {epochs: 3, steps: 5}\n", 3, "exactly one of epochs, steps, seconds and flops"),
         (GOOD + "budget: {epochs: 0}\n", 3, "budget of 0 epochs"),
         (GOOD + "budget: {epochs: few}\n", 3, "budget: epochs must be a whole number, not 'few'."),
         (GOOD + "budgets:\n  toy/blobs:\n    epochs: 1.5\n", 4, "budgets.toy/blobs: epochs must be a whole number, not 1.5."),

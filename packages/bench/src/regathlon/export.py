@@ -37,6 +37,12 @@ def records(results: Results, selection: str) -> Iterator[dict[str, Any]]:
             for split in ("val", "test")
             for metric, value in sorted(chosen.get(split, {}).items())
         ]
+        # An evaluation sees the model at the end of its training, whatever the selection.
+        metrics += [
+            ("test", f"{evaluated.name}/{name}", value)
+            for evaluated in outcome.evaluations
+            for name, value in sorted(evaluated.metrics.items())
+        ]
         for split, metric, value in metrics or [(None, None, None)]:
             yield {**base, "split": split, "metric": metric, "value": value}
 

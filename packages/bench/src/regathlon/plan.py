@@ -15,7 +15,7 @@ from regathlon.suite import Composition, MissingTask, Suite, resolve_model
 from regathlon.validation import build, settings
 from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget, Recipe
-from regathlon_core.settings import ModelSettings, TaskSettings
+from regathlon_core.settings import EvaluationSettings, ModelSettings, TaskSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Trial:
     recipe: Recipe
     seed: int
     dataset_version: int | None = None
+    evaluations: tuple[EvaluationSettings, ...] = ()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -51,6 +52,7 @@ class Trial:
             **names,
             "metric": self.task.metric,
             "lower_is_better": self.task.lower_is_better,
+            "evaluations": [str(evaluation) for evaluation in self.evaluations],
             "description": self.description,
         }
 
@@ -76,6 +78,10 @@ class Trial:
             recipe=dataclasses.replace(build(Recipe, recipe, what="recipe"), budget=budget),
             seed=record["seed"],
             dataset_version=description["dataset"]["version"],
+            evaluations=tuple(
+                settings(plugins.load("evaluation", call.name), call)
+                for call in (parse_one(text, kind="evaluation") for text in record.get("evaluations", ()))
+            ),
         )
         if trial.id != record["id"]:
             raise UserError(
@@ -113,6 +119,17 @@ class Plan:
         return tuple(cell.trial for cell in self.cells if cell.trial is not None)
 
     @property
+    def refused_evaluations(self) -> Mapping[str, Mapping[str, str]]:
+        """Evaluations that a task does not allow: task -> evaluation -> reason."""
+        refused: dict[str, dict[str, str]] = {}
+        for trial in self.trials:
+            for evaluation in self.suite.evaluations:
+                reason = evaluation.refusal(trial.task)
+                if reason is not None:
+                    refused.setdefault(str(trial.task), {})[str(evaluation)] = reason
+        return refused
+
+    @property
     def skipped(self) -> tuple[Cell, ...]:
         """The cells without a trial."""
         return tuple(cell for cell in self.cells if cell.trial is None)
@@ -123,6 +140,7 @@ class Plan:
             "suite": self.suite.name,
             "title": self.suite.title,
             "selection": self.suite.selection,
+            "refused_evaluations": self.refused_evaluations,
             "cells": [cell.record() for cell in self.cells],
         }
 
@@ -179,7 +197,9 @@ def _expand(suite: Suite, data: Path | None) -> Iterator[Cell]:
                             yield Cell(names, reason=reason)
                         else:
                             version = datasets.version(task.dataset)
-                            yield Cell(names, Trial(task, model, parts, recipe, seed, version))
+                            allowed = tuple(each for each in suite.evaluations if each.refusal(task) is None)
+                            trial = Trial(task, model, parts, recipe, seed, version, allowed)
+                            yield Cell(names, trial)
 
 
 def _names(task: TaskSettings, model: ModelSettings, parts: Composition, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is installed: tasks, regularizers, suites and executors, found through entry points.
+"""What is installed: tasks, regularizers, evaluations, suites and executors, found through entry points.
 
 First-party packages register exactly as third parties do. Nothing here imports torch: an entry point of a
 task or regularizer loads a declaration (``regathlon_core.settings``).
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regathlon_core.errors import UserError, unknown
-from regathlon_core.settings import RegularizerSettings, TaskSettings
+from regathlon_core.settings import EvaluationSettings, RegularizerSettings, TaskSettings
 
 EXTRAS: Mapping[str, str] = {
     "vision": "vision",
@@ -29,13 +29,18 @@ EXTRAS: Mapping[str, str] = {
 KINDS: Mapping[str, str] = {
     "task": "regathlon.tasks",
     "regularizer": "regathlon.regularizers",
+    "evaluation": "regathlon.evaluations",
     "suite": "regathlon.suites",
     "executor": "regathlon.executors",
     "paper": "regathlon.papers",
 }
 """Kind of plugin -> its entry-point group."""
 
-_DECLARATIONS: Mapping[str, type] = {"task": TaskSettings, "regularizer": RegularizerSettings}
+_DECLARATIONS: Mapping[str, type] = {
+    "task": TaskSettings,
+    "regularizer": RegularizerSettings,
+    "evaluation": EvaluationSettings,
+}
 
 
 class BrokenPlugin(UserError):

@@ -6,10 +6,11 @@ import math
 import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from regathlon.evaluations import Evaluated, read_evaluations
 from regathlon.store import RunFolder, TrialState
 from regathlon_core.errors import UserError
 from regathlon_core.settings import Selection
@@ -31,6 +32,7 @@ class Outcome:
         result: ``result.json`` of a trial that is done or failed.
         share: Of the steps that are done, while running or stopped.
         damaged: Whether there is a result that cannot be used; the trial then counts as not run.
+        evaluations: What evaluations left, of those that the plan names.
     """
 
     cell: Mapping[str, Any]
@@ -39,6 +41,7 @@ class Outcome:
     result: Mapping[str, Any] | None = None
     share: float = 0.0
     damaged: bool = False
+    evaluations: tuple[Evaluated, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -113,7 +116,9 @@ def read_results(folder: Path) -> Results:
             if cell["status"] == "skipped":
                 outcomes.append(Outcome(cell, "skipped", cell["reason"]))
             else:
-                outcomes.append(outcome(cell, run.trial(cell["folder"]).state()))
+                at = run.trial(cell["folder"])
+                evaluations = read_evaluations(at, cell.get("evaluations") or ())
+                outcomes.append(replace(outcome(cell, at.state()), evaluations=evaluations))
         return Results(folder, plan["suite"], plan.get("title") or "", plan["selection"], tuple(outcomes))
     except (KeyError, TypeError) as error:
         raise UserError(

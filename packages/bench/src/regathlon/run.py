@@ -16,6 +16,7 @@ from rich.console import Console
 
 from regathlon import plugins, yaml_text
 from regathlon.estimate import Estimator
+from regathlon.evaluations import pending
 from regathlon.executors import Ended, Executor, Options
 from regathlon.files import explained, write_json, write_text
 from regathlon.locks import locked
@@ -24,6 +25,7 @@ from regathlon.progress import Progress
 from regathlon.results import Results, outcome, read_results
 from regathlon.store import RunFolder, TrialState
 from regathlon_core.errors import UserError
+from regathlon_core.settings import EvaluationSettings
 
 LAZY_IMPORTS = ("torch._dynamo",)
 """What torch imports on first use of an optimizer; the fork server does it once instead of every trial."""
@@ -101,7 +103,7 @@ def _run(
     for trial in plan.trials:
         record = records[trial.id]
         state = run.trial(record["folder"]).state()
-        if state.status == "done" and state.result is not None:
+        if state.status == "done" and state.result is not None and not left_to_evaluate(run, trial):
             estimator.observe(record, float(state.result.get("wall_seconds") or 0.0))
         else:
             todo.append(trial)
@@ -136,7 +138,8 @@ def _work(
             cell = waiting.pop()
             folder = run.trial(str(cell["folder"]))
             folder.write_record(cell)
-            folder.forget_result()
+            if folder.state().status != "done" or not folder.model.exists():
+                folder.forget_result()  # else only evaluations are left to do
             progress.started(cell, folder)
             running[folder.path] = cell
             executor.submit(folder.path)  # the first one waits for the fork server's imports
@@ -165,12 +168,17 @@ def _settle(cell: dict[str, object], ended: Ended, run: RunFolder, progress: Pro
     progress.ended(outcome(cell, state), folder.path)
 
 
+def left_to_evaluate(run: RunFolder, trial: Trial) -> list[EvaluationSettings]:
+    """Return the evaluations of a trial that are not done."""
+    return pending(run.trial(trial.record()["folder"]), trial.evaluations)
+
+
 def modules(trials: Sequence[Trial]) -> list[str]:
     """Return the modules that the trials will import, for the fork server."""
     found = {
         declared.implementation.partition(":")[0]
         for trial in trials
-        for declared in (trial.task, trial.model, *trial.regularizer)
+        for declared in (trial.task, trial.model, *trial.regularizer, *trial.evaluations)
     }
     return ["torch", *LAZY_IMPORTS, "regathlon.cli", "regathlon.worker", *sorted(found)]
 

@@ -9,11 +9,14 @@
                            checkpoint.pt  where to go on from
                            status.json    heartbeat of the process at work
                            result.json    written last: done, failed or oom
+                           model.pt       weights, where the suite has evaluations
+                           evaluations/   one file per evaluation; their pictures in pictures/
                            log.txt        everything it said
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -52,6 +55,21 @@ class TrialFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def model(self) -> Path:
+        """Weights of the trained model, kept for evaluations."""
+        return self.path / "model.pt"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of what evaluations found."""
+        return self.path / "evaluations"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of what evaluations drew."""
+        return self.path / "pictures"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains it."""
         return self.path / "trial.lock"
@@ -68,12 +86,12 @@ class TrialFolder:
         return found
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Create the folder and write ``trial.json``, unless it is there."""
+        """Create the folder and write ``trial.json``, unless it says the same already."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            if self.record()["id"] == record["id"]:
+            if self.record() == json.loads(json.dumps(record)):
                 return
-        except (UserError, KeyError):
+        except UserError:
             pass
         write_json(self.path / "trial.json", record)
 

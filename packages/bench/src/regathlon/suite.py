@@ -11,6 +11,7 @@ from regathlon.validation import settings
 from regathlon_core.errors import unknown
 from regathlon_core.recipe import Budget
 from regathlon_core.settings import (
+    EvaluationSettings,
     ModelSettings,
     RegularizerSettings,
     TaskSettings,
@@ -85,6 +86,7 @@ class Suite:
         recipes: Likewise: the fields that differ from the task's own recipe, and where they were written.
         exclude: Cells to leave out.
         selection: Which epoch results are read from.
+        evaluations: What is measured and drawn on every trained model.
         raw: The resolved file, as written into run directories.
     """
 
@@ -97,6 +99,7 @@ class Suite:
     recipes: tuple[tuple[Pattern | None, Mapping[str, Any], str], ...]
     exclude: tuple[Exclude, ...]
     selection: str
+    evaluations: tuple[EvaluationSettings, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     description: str = ""

@@ -17,7 +17,7 @@ from regathlon.suite import Composition, Exclude, MissingTask, Pattern, Suite, r
 from regathlon.validation import build, check, explain, settings, unknown_key
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
-from regathlon_core.settings import Selection, TaskSettings, check_composition
+from regathlon_core.settings import EvaluationSettings, Selection, TaskSettings, check_composition
 
 
 class _File(pydantic.BaseModel):
@@ -37,6 +37,7 @@ class _File(pydantic.BaseModel):
     recipes: dict[str, dict[str, Any]] = {}
     exclude: list[dict[str, Any]] = []
     selection: Selection = "last"
+    evaluations: list[str] = []
 
 
 KEYS: tuple[str, ...] = tuple(_File.model_fields)
@@ -129,6 +130,9 @@ class _Validator:
             recipes=tuple(self.recipe_choices(file)),
             exclude=tuple(self.exclude(i, entry) for i, entry in enumerate(file.exclude)),
             selection=file.selection,
+            evaluations=self.distinct(
+                tuple(self.evaluation(i, text) for i, text in enumerate(file.evaluations)), "evaluations"
+            ),
             raw=self.raw,
         )
 
@@ -167,6 +171,13 @@ class _Validator:
             raise error.at(where) from error
         acting = tuple(part for part in ordered if part.name != "none")
         return acting or ordered
+
+    def evaluation(self, position: int, text: str) -> EvaluationSettings:
+        where = self.where("evaluations", position)
+        call = parse_one(text, kind="evaluation", where=where)
+        declared = plugins.load("evaluation", call.name, where=where)
+        evaluation: EvaluationSettings = settings(declared, call, where=where)
+        return evaluation
 
     def distinct(self, items: tuple[Any, ...], key: str) -> tuple[Any, ...]:
         for position, item in enumerate(items):

@@ -1,4 +1,4 @@
-"""Runs one trial in its folder. The only module of this package that imports torch."""
+"""Runs one trial in its folder: the training, then the evaluations of its model. Imports torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from regathlon.evaluating import evaluate, keep_model
+from regathlon.evaluations import pending
 from regathlon.executors import Options
 from regathlon.files import finite, write_text
 from regathlon.locks import locked
@@ -56,30 +58,58 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
             leftover.unlink(missing_ok=True)
         observer = _Observer(at, stop)
         with observer.beating():
-            try:
-                trial = Trial.from_record(at.record())
-                result = _train(trial, at, options, _device(device), observer)
-                outcome: dict[str, Any] = {"status": "done", "reason": None, **_measured(trial, result)}
-            except Interrupted as interruption:
-                logger.info("%s", interruption)
-                return
-            except BaseException as error:
-                outcome = {"status": _status(error), "reason": _reason(error)}
-                logger.error("%s\n%s", outcome["reason"], traceback.format_exc())
-                if outcome["status"] == "failed":
-                    at.checkpoint.unlink(missing_ok=True)  # what failed by itself starts from the beginning
-            at.write_result(
-                {
-                    "id": at.record()["id"],
-                    **outcome,
-                    "wall_seconds": time.monotonic() - started,
-                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "environment": environment(device),
-                }
-            )
-            if outcome["status"] == "done":
+            if at.state().status != "done":
+                outcome = _trained(at, options, device, observer)
+                if outcome is None:
+                    return
+                at.write_result(
+                    {
+                        "id": at.record()["id"],
+                        **outcome,
+                        "wall_seconds": time.monotonic() - started,
+                        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                        "environment": environment(device),
+                    }
+                )
+                logger.info("%s", outcome["status"])
+            if at.state().status == "done":
                 at.checkpoint.unlink(missing_ok=True)
-            logger.info("%s", outcome["status"])
+                _evaluate(at, options, device, stop)
+
+
+def _trained(at: TrialFolder, options: Options, device: str, observer: _Observer) -> dict[str, Any] | None:
+    """Train and return what goes into the result; None where it was interrupted."""
+    try:
+        trial = Trial.from_record(at.record())
+        result = _train(trial, at, options, _device(device), observer)
+        if trial.evaluations:
+            keep_model(at, result.model)
+        return {"status": "done", "reason": None, **_measured(trial, result)}
+    except Interrupted as interruption:
+        logger.info("%s", interruption)
+        return None
+    except BaseException as error:
+        status, reason = _status(error), _reason(error)
+        logger.error("%s\n%s", reason, traceback.format_exc())
+        if status == "failed":
+            at.checkpoint.unlink(missing_ok=True)  # what failed by itself starts from the beginning
+        return {"status": status, "reason": reason}
+
+
+def _evaluate(at: TrialFolder, options: Options, device: str, stop: threading.Event) -> None:
+    trial = Trial.from_record(at.record())
+    left = pending(at, trial.evaluations)
+    if left:
+        evaluate(
+            at,
+            left,
+            task=trial.task.build(options.data),
+            model=trial.model,
+            seed=trial.seed,
+            data=options.data,
+            device=_device(device),
+            stop=stop,
+        )
 
 
 def _train(

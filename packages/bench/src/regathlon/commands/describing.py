@@ -13,17 +13,20 @@ from regathlon.commands.output import out
 from regathlon.grammar import parse
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Recipe
-from regathlon_core.settings import CAPABILITIES, Declaration, RegularizerSettings, TaskSettings
+from regathlon_core.settings import CAPABILITIES, Applicable, Declaration, TaskSettings
 
 
 def show_description(name: str) -> None:
     """Print what there is to know of a name."""
     bare = parse(name, kind="name")[0].name if name.strip() else name
     regularizers, tasks = plugins.registered("regularizer"), plugins.registered("task")
+    evaluations = plugins.registered("evaluation")
     suites, sets = plugins.suite_files(), datasets.names()
     models = {model.name: model for task in plugins.load_all("task")[0].values() for model in task.models}
     if bare in regularizers:
-        _print(_regularizer(plugins.load("regularizer", bare)))
+        _print(_applicable(plugins.load("regularizer", bare)))
+    elif bare in evaluations:
+        _print(_applicable(plugins.load("evaluation", bare)))
     elif bare in tasks:
         _print(_task(plugins.load("task", bare)))
     elif bare in models:
@@ -35,9 +38,12 @@ def show_description(name: str) -> None:
     elif (extra := plugins.missing_extra(bare)) is not None:
         raise UserError(f"The task {bare!r} {plugins.needs_extra(extra)}.")
     else:
-        everything = {*regularizers, *tasks, *models, *suites, *sets}
+        everything = {*regularizers, *tasks, *evaluations, *models, *suites, *sets}
         raise unknown(
-            "regularizer, task, model, data set or suite", bare, everything, listing="regathlon list KIND"
+            "regularizer, task, model, evaluation, data set or suite",
+            bare,
+            everything,
+            listing="regathlon list KIND",
         )
 
 
@@ -45,7 +51,7 @@ def _print(text: str) -> None:
     out().print(text, soft_wrap=True)
 
 
-def _regularizer(declared: type[RegularizerSettings]) -> str:
+def _applicable(declared: type[Applicable]) -> str:
     card = _card(declared)
     needs = [f"* {CAPABILITIES.get(need, need)}" for need in sorted(declared.needs)]
     parts = [card or f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared)]

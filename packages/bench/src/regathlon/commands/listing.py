@@ -62,6 +62,13 @@ def _regularizers() -> Rows:
     ]
 
 
+def _evaluations() -> Rows:
+    return [
+        {"evaluation": name, "needs": sorted(evaluation.needs), "summary": evaluation.summary}
+        for name, evaluation in plugins.load_all("evaluation")[0].items()
+    ]
+
+
 def _suites() -> Rows:
     rows = []
     for name, path in plugins.suite_files().items():
@@ -82,6 +89,7 @@ KINDS: Mapping[str, Callable[[], Rows]] = {
     "tasks": _tasks,
     "models": _models,
     "regularizers": _regularizers,
+    "evaluations": _evaluations,
     "datasets": lambda: datasets.listing(None),
     "suites": _suites,
     "executors": _executors,

@@ -117,7 +117,7 @@ def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: floa
         key = (record["task"], record["model"], record["regularizer"])
         groups.setdefault(key, []).append(trial.seed)
         budget = trial.recipe.budget
-        budgets[key] = f"{budget.epochs} epochs" if budget.epochs is not None else f"{budget.steps} steps"
+        budgets[key] = f"{budget.amount:g} {budget.kind}"
     rows = [
         {"task": task, "model": model, "regularizer": regularizer, "seeds": seeds, "budget": budgets[key]}
         for key, seeds in groups.items()
@@ -131,6 +131,12 @@ def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: floa
         console.print("Skipped:")
         for line in _skipped(plan):
             console.print(f"  {line}", soft_wrap=True)
+    if plan.refused_evaluations:
+        console.print()
+        console.print("Evaluations left out:")
+        for task, reasons in plan.refused_evaluations.items():
+            for reason in reasons.values():
+                console.print(f"  {task}: {reason}", soft_wrap=True)
     console.print()
     cost = "not yet known" if seconds is None else f"about {duration(seconds)}" if todo else "nothing to do"
     console.print(

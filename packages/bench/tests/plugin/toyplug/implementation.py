@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from regathlon_core.evaluation import Evaluation, Findings, Picture
 from regathlon_core.metrics import ConfusionMetrics, Metrics
 from regathlon_core.regularizer import Regularizer
 from regathlon_core.rng import SampleDraw, stream
@@ -60,6 +61,20 @@ def build_mlp(settings: object, task: Task) -> nn.Module:
     return nn.Sequential(
         nn.Linear(task.in_channels, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, len(task.classes))
     )
+
+
+class Weights(Evaluation):
+    def run(self, model: nn.Module, task: Task, *, generator: torch.Generator, device: object) -> Findings:
+        if self.settings.fail:
+            raise RuntimeError("cannot be drawn")
+        assert not model.training
+        first = next(model.parameters()).detach()
+        shades = ((first - first.min()) / (first.max() - first.min()) * 255).to(torch.uint8)
+        draw = float(torch.rand((), generator=generator))
+        numbers = {"norm": float(first.norm()), "draw": draw, "endless": float("inf")}
+        return Findings(
+            numbers, [Picture("../first layer", "The <first> layer", shades.expand(3, *shades.shape))]
+        )
 
 
 class Noise(Regularizer):

@@ -8,7 +8,13 @@ from typing import ClassVar, Literal
 
 from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget, Recipe
-from regathlon_core.settings import ModelSettings, RegularizerSettings, Stage, TaskSettings
+from regathlon_core.settings import (
+    EvaluationSettings,
+    ModelSettings,
+    RegularizerSettings,
+    Stage,
+    TaskSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,25 @@ class DownloadedSettings(BlobsSettings):
     name: ClassVar[str] = "toy/downloaded"
     summary: ClassVar[str] = "needs files"
     dataset: ClassVar[str] = "toy-files"
+
+
+@dataclass(frozen=True)
+class WeightsSettings(EvaluationSettings):
+    """Draws the weights; fails where it is told to."""
+
+    name: ClassVar[str] = "weights"
+    summary: ClassVar[str] = "draws the weights"
+    implementation: ClassVar[str] = "toyplug.implementation:Weights"
+    fail: bool = False
+
+
+@dataclass(frozen=True)
+class GriddedSettings(WeightsSettings):
+    """Needs what the toy task does not offer."""
+
+    name: ClassVar[str] = "gridded"
+    summary: ClassVar[str] = "needs a grid"
+    needs: ClassVar[frozenset[str]] = frozenset({"grid_inputs"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Evaluations that any modality can use, one folder each."""

@@ -1,0 +1,1 @@
+"""How far predicted probabilities can be believed."""
