@@ -317,7 +317,9 @@ def budget_of(cell: Mapping[str, Any]) -> str:
 def scores_by_seed(outcomes: Sequence[Outcome], selection: str) -> dict[Seed, float]:
     """Return the leading metric by seed, of the trials that have one."""
     found = {outcome.cell["seed"]: outcome.score(selection) for outcome in outcomes}
-    return {seed: score for seed, score in sorted(found.items(), key=lambda item: item[0]) if score is not None}
+    return {
+        seed: score for seed, score in sorted(found.items(), key=lambda item: item[0]) if score is not None
+    }
 
 
 def _row(

@@ -136,6 +136,7 @@ def read_paper(path: Path) -> Paper:
 def _numbers(path: Path) -> Iterator[PaperNumber]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, strict=True):
+            float(row["value"])
             yield PaperNumber(
                 **{name: row[name] for name in COLUMNS[:6]},
                 printed=row["value"],
