@@ -376,23 +376,23 @@ class _Training:
         self.step_in_epoch = 0
         self.loss_sum.zero_()
         measure = self.finished or self.epoch % self.recipe.eval_every == 0
+        measured = self._evaluate() if measure else {}
         record = EpochRecord(
             epoch=self.epoch,
             step=self.step,
             train_loss=train_loss,
             lr=float(self.optimizer.param_groups[0]["lr"]),
             seconds=self.meter.seconds,
-            val=self._evaluate("val") if measure else {},
-            test=self._evaluate("test") if measure else {},
+            val=measured.get("val", {}),
+            test=measured.get("test", {}),
             diagnostics=dict(self.regularizer.diagnostics()),
         )
         self.history.append(record)
         self.observer.epoch_ended(record)
 
-    def _evaluate(self, split: Split) -> Mapping[str, float]:
-        if not self.task.size(split):
-            return {}
-        return self.task.evaluate(self.regularizer.evaluated(self.model), split, device=self.device)
+    def _evaluate(self) -> Mapping[Split, Mapping[str, float]]:
+        model = self.regularizer.evaluated(self.model)
+        return self.task.evaluate_splits(model, ("val", "test"), device=self.device)
 
     # ---- checkpoint ----------------------------------------------------------------------------------------
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regathlon_core.rng import SampleDraw
 from regathlon_core.settings import TaskSettings
-from regathlon_core.task import Batch, Split
+from regathlon_core.task import Batch, Split, evaluating
 from regathlon_graphs.propagation import constant
 from regathlon_graphs.pyg import Graph
 from regathlon_graphs.task import GraphTask
@@ -62,6 +62,25 @@ class NodeClassification(GraphTask):
         targets[nodes] = self._labels[nodes]
         # A graph moves to a device in place, so everyone gets a copy (of the object, not of its tensors).
         return Batch(copy.copy(self._graph), targets, index=index)
+
+    def criterion(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the nodes that were asked for."""
+        counted = (batch.targets != self.ignore_index).nonzero()[:, 0]
+        return super().criterion(outputs[counted], batch.replace(targets=batch.targets[counted]))
+
+    def evaluate_splits(
+        self, model: nn.Module, splits: Sequence[Split], *, device: torch.device | str = "cpu"
+    ) -> Mapping[Split, Mapping[str, float]]:
+        """Return the metrics on several splits by one pass of the model, as all of them see the whole graph."""
+        found: dict[Split, Mapping[str, float]] = {}
+        with evaluating(model):
+            logits = self.predict(model, Batch(copy.copy(self._graph), self._labels).to(device)).cpu()
+        for split in splits:
+            if self.size(split):
+                nodes, metrics = self._splits[split], self.metrics()
+                metrics.update(logits[nodes], Batch(None, self._labels[nodes]))
+                found[split] = metrics.compute()
+        return found
 
     def order(self, epoch: int, seed: int, batch_size: int) -> list[Tensor]:
         """Return one batch of all training nodes."""
