@@ -21,6 +21,8 @@ A manifest is a YAML file named after its data set::
         sha256: ...
         bytes: ...
         contents: [Cora/extra]                  # an archive: what it leaves in the archive's folder
+      - path: PACS                              # a folder that one brings by hand
+        also: [pacs/images]                     # other places where it may lie instead
 
 An entry point of the group ``regathlon.datasets`` names a package whose folder, subfolders included, holds
 manifests.
@@ -68,6 +70,7 @@ class DataFile:
         bytes: Size; likewise.
         urls: Where it can be fetched, tried in order.
         contents: What unpacking it leaves; empty where the file itself is what is needed.
+        also: Other places, relative to the data root, where it may lie instead.
     """
 
     path: str
@@ -75,6 +78,7 @@ class DataFile:
     bytes: int | None = None
     urls: tuple[str, ...] = ()
     contents: tuple[Content, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,7 @@ _TEXTS = ("name", "title", "licence", "citation", "home")
 
 
 def _file(raw: object) -> DataFile:
-    entries = _Entries(raw, "file", {"path", "sha256", "bytes", "urls", "contents"})
+    entries = _Entries(raw, "file", {"path", "sha256", "bytes", "urls", "contents", "also"})
     path = _relative(entries.text("path"))
     urls = entries.get("urls", list, [])
     for url in urls:
@@ -234,6 +238,7 @@ def _file(raw: object) -> DataFile:
         bytes=entries.positive("bytes") if urls or "bytes" in entries.raw else None,
         urls=tuple(urls),
         contents=tuple(_content(item, folder) for item in entries.get("contents", list, [])),
+        also=tuple(_relative(str(item)) for item in entries.get("also", list, [])),
     )
 
 

@@ -54,7 +54,7 @@ def missing_files(name: str, root: Path | str | None = None) -> tuple[str, ...]:
         ()
     """
     folder = data_root(root)
-    return tuple(part.path for part in _needed(manifest(name)) if not (folder / part.path).exists())
+    return tuple(part.path for part in _needed(manifest(name)) if not _place(folder, part).exists())
 
 
 def is_present(name: str, root: Path | str | None = None) -> bool:
@@ -94,7 +94,7 @@ def verify(name: str, root: Path | str | None = None) -> tuple[Problem, ...]:
         DataError: There is no such data set.
     """
     folder = data_root(root)
-    problems = ((part.path, fault(folder / part.path, part)) for part in _needed(manifest(name)))
+    problems = ((part.path, fault(_place(folder, part), part)) for part in _needed(manifest(name)))
     return tuple(Problem(path, reason) for path, reason in problems if reason is not None)
 
 
@@ -110,6 +110,13 @@ def fault(path: Path, expected: DataFile | Content) -> str | None:
         if found != expected.sha256:
             return f"damaged: SHA-256 is {found} instead of {expected.sha256}"
     return None
+
+
+def _place(folder: Path, part: DataFile | Content) -> Path:
+    """Return where a part lies: its usual place, unless only another one is there."""
+    also = part.also if isinstance(part, DataFile) else ()
+    places = [folder / path for path in (part.path, *also)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _needed(described: Manifest) -> Iterator[DataFile | Content]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from regathlon_core.task import Task
 
 
+Validation = Literal["training_domains", "leave_one_out", "oracle"]
+
+
 @dataclass(frozen=True)
 class DomainSettings(TaskSettings):
     """What tasks of several domains, one of them held out, offer.
@@ -23,6 +26,12 @@ class DomainSettings(TaskSettings):
     Attributes:
         test: The domain that is tested on and never trained on; in a suite None stands for each of them in
             turn.
+        validation: Where ``val`` comes from (Gulrajani & Lopez-Paz 2021, arXiv 2007.01434, section 3):
+            ``"training_domains"``, samples of them that are not trained on; ``"leave_one_out"``, another domain that is
+            not trained on; ``"oracle"``, samples of the tested domain, which are then not tested on.
+        val: The domain of ``"leave_one_out"``; in a suite None stands for each of the others in turn.
+        only: The domains to use; empty for all of them.
+        balanced: Whether the source domains take turns in a batch, or all samples are shuffled together.
     """
 
     domains: ClassVar[tuple[str, ...]]
@@ -43,16 +52,43 @@ class DomainSettings(TaskSettings):
     views: ClassVar[tuple[str, ...]] = ("scale", "rotation")
     metric: ClassVar[str] = "accuracy"
     test: str | None = None
+    validation: Validation = "training_domains"
+    val: str | None = None
+    only: tuple[str, ...] = ()
+    balanced: bool = True
 
     def __post_init__(self) -> None:
-        if self.test is not None and self.test not in self.domains:
-            raise unknown(f"domain of {self.name}", str(self.test), self.domains)
+        for name in self.only:
+            if name not in self.domains:
+                raise unknown(f"domain of {self.name}", str(name), self.domains)
+        for chosen in (self.test, self.val):
+            if chosen is not None and chosen not in self.used:
+                raise unknown(f"domain of {self.name}", str(chosen), self.used)
+        if self.validation not in get_args(Validation):
+            raise unknown("validation", str(self.validation), get_args(Validation))
+        if self.val is not None and (self.validation != "leave_one_out" or self.val == self.test):
+            raise UserError(
+                f"{self.name}: val={self.val} needs validation=leave_one_out and another domain to test on."
+            )
+        least = 3 if self.validation == "leave_one_out" else 2
+        if len(self.used) < least:
+            raise UserError(
+                f"{self.name} needs at least {least} domains with validation={self.validation}, not only "
+                f"{', '.join(self.used)}."
+            )
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The domains that are used, in their order."""
+        return tuple(name for name in self.domains if not self.only or name in self.only)
 
     def grid(self) -> tuple[TaskSettings, ...]:
-        """Return one task for each domain to hold out, or this one where it names the domain."""
-        if self.test is not None:
+        """Return one task for each domain to hold out (and each to validate on), or this one where it names them."""
+        if self.test is None:
+            return tuple(one for name in self.used for one in dataclasses.replace(self, test=name).grid())
+        if self.validation != "leave_one_out" or self.val is not None:
             return (self,)
-        return tuple(dataclasses.replace(self, test=domain) for domain in self.domains)
+        return tuple(dataclasses.replace(self, val=name) for name in self.used if name != self.test)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -63,17 +99,19 @@ class DomainSettings(TaskSettings):
             >>> DigitDomainsSettings(test="poster").sources
             ('paper', 'chalkboard', 'camera')
         """
-        return tuple(domain for domain in self.domains if domain != self.test)
+        return tuple(name for name in self.used if name not in (self.test, self.val))
 
     def build(self, data: Path | None = None) -> Task:
         """Return the task with its data loaded.
 
         Raises:
-            UserError: No domain to hold out is named, or the data is not there.
+            UserError: No domain to hold out, or to validate on, is named, or the data is not there.
         """
         if self.test is None:
-            choices = ", ".join(f"{self.name}(test={domain})" for domain in self.domains)
+            choices = ", ".join(f"{self.name}(test={domain})" for domain in self.used)
             raise UserError(f"{self.name} needs a domain to test on: one of {choices}.")
+        if self.validation == "leave_one_out" and self.val is None:
+            raise UserError(f"{self.name} needs a domain to validate on: val={self.sources[0]}, for one.")
         return super().build(data)
 
 

@@ -27,10 +27,11 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
 
     Features are multiplied with M1·M2 over its mean: M1 zeroes the blocks of highest gradient signal-to-noise ratio (as
     ``gsnr`` does), M2 random blocks, both at the place's ratio p_max·sigmoid(phi). The ratio is learned through M2,
-    relaxed: in every step one domain v of the batch is drawn; the masked loss on the others makes a virtual gradient
-    step of the weights, and phi follows, by an Adam of its own, the gradient of the plain loss on v after it. That
-    gradient runs through second derivatives alone: ``"exact"`` by differentiating twice, ``"difference"`` by two more
-    gradients on either side of the weights. The step that trains then draws new masks for the whole batch.
+    relaxed: in every step (or every few) one domain v of the batch is drawn; the masked loss on the others makes a
+    virtual gradient step of the weights, and phi follows, by an Adam of its own, the gradient of the plain loss on v
+    after it. That gradient runs through second derivatives alone: ``"exact"`` by differentiating twice,
+    ``"difference"`` by two more gradients on either side of the weights. The step that trains then draws new masks for the
+    whole batch.
 
     Neither the virtual step nor the passes it takes move weights or statistics; the pass on v has no masks and no
     dropout. In passes of another role than ``full`` nothing is dropped. phi and its Adam are buffers.
@@ -57,6 +58,7 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
     adam_mean: Tensor
     adam_square: Tensor
     adam_steps: Tensor
+    steps: Tensor
 
     def __init__(self, settings: MetaGSNRSettings | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
@@ -81,6 +83,7 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         self.register_buffer("adam_mean", torch.zeros_like(start))
         self.register_buffer("adam_square", torch.zeros_like(start))
         self.register_buffer("adam_steps", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=device))
 
     def transform(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Batch:
         """Move the ratios on and choose what to drop; the batch stays as it is."""
@@ -90,7 +93,8 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         if settings.m1 == settings.m2 == "ones":
             return batch
         device = generator.device
-        if settings.m2 == "learned" and settings.m1 != "zeros" and settings.meta_lr > 0:
+        learns = settings.m2 == "learned" and settings.m1 != "zeros" and settings.meta_lr > 0
+        if learns and int(self.steps) % settings.every == 0:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 self._learn(model, batch, task, generator)
         gradients = self._probe(model, batch, task, device)
@@ -114,8 +118,9 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         return drop_units(x, dropped, keep_scale(dropped))
 
     def after_step(self, progress: float) -> None:
-        """Forget the step's masks."""
+        """Forget the step's masks and count the step."""
         super().after_step(progress)
+        self.steps += 1
         self._dropped = {}
 
     def detach(self) -> None:

@@ -28,6 +28,7 @@ class MetaGSNRSettings(RegularizerSettings):
         inner_lr: Size of the virtual step, above 0.
         meta_lr: Rate of the ratios' own Adam, at least 0.
         temperature: Of the relaxed random blocks, above 0.
+        every: The ratios move in every so many-th step, at least 1.
         hypergradient: ``"exact"``, or ``"difference"``, a central difference of gradients.
         where: Feature points to act at (names or patterns); empty for the task's default ones.
     """
@@ -47,6 +48,7 @@ class MetaGSNRSettings(RegularizerSettings):
     inner_lr: float = 0.01
     meta_lr: float = 0.01
     temperature: float = 0.5
+    every: int = 1
     hypergradient: Hypergradient = "exact"
     where: tuple[str, ...] = ()
 
@@ -54,6 +56,7 @@ class MetaGSNRSettings(RegularizerSettings):
         check_number(self, "p_max", 0.0, 1.0, above_low=True)
         check_number(self, "p", 0.0, self.p_max, above_low=True, below_high=True)
         check_count(self, "block_size")
+        check_count(self, "every")
         check_choice(self, "m1", ("gsnr", "ones", "zeros"))
         check_choice(self, "m2", ("learned", "ones", "zeros"))
         check_number(self, "inner_lr", 0.0, above_low=True)
