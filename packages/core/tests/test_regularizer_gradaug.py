@@ -224,3 +224,52 @@ def test_what_a_task_does_not_offer_is_refused_by_name() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(settings))):
         GradAug(**settings)
+
+
+def test_hard_labels_are_those_of_the_view(task: ToyImages, model: nn.Module, batch: Batch) -> None:
+    net = copy.deepcopy(model)
+    values = step(GradAug(n=1, alpha=1.0, labels="hard"), model, batch, task)
+    generator = stream(0, "test")
+    sample_widths(1, 1.0, generator)
+    view = next(task.views(batch, generator))
+    with run_as(net, PassRole.SUB):
+        wanted = F.cross_entropy(net(view.batch.inputs), batch.targets)
+    assert values[1] == pytest.approx(float(wanted.detach()), rel=1e-12)
+
+
+def test_sub_networks_may_be_let_move_statistics_of_their_channels(
+    task: ToyImages, model: nn.Module, batch: Batch
+) -> None:
+    once = copy.deepcopy(model)
+    once(batch.inputs)
+    step(GradAug(n=1, alpha=0.5, always_min=True, sub_statistics=True), model, batch, task)
+    moved = 0
+    for (name, found), wanted in zip(model.named_buffers(), once.buffers(), strict=True):
+        if name.endswith("num_batches_tracked"):
+            assert int(found) == 2 * int(wanted)
+        elif name.endswith(("running_mean", "running_var")):
+            kept = kept_channels(len(found), 0.5)
+            assert torch.equal(found[kept:], wanted[kept:])
+            assert not torch.equal(found[:kept], wanted[:kept])
+            moved += 1
+    assert moved
+
+
+def test_statistics_of_channels_in_several_pieces_move_too() -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.norm = nn.Linear(3, 4), nn.Linear(3, 6), nn.BatchNorm1d(10)
+            self.out = nn.Linear(10, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.norm(torch.cat([self.a(x), self.b(x)], 1)))
+
+    model = Joined().train()
+    x = torch.randn(8, 3, generator=stream(0, "x"))
+    with run_as(model, PassRole.FULL), subnetwork(model, 0.5) as sub:
+        model(x)
+    kept = sub.kept("norm.weight")
+    assert kept == (0, 1, 4, 5, 6)
+    assert [at for at in range(10) if model.norm.running_mean[at] != 0] == list(kept)
+    assert int(model.norm.num_batches_tracked) == 1

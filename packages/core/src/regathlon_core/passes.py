@@ -38,11 +38,16 @@ class PassRole(enum.Enum):
     """A pass that only asks what the model relies on."""
 
 
-_role: contextvars.ContextVar[PassRole] = contextvars.ContextVar("regathlon_pass_role", default=PassRole.FULL)
+_role: contextvars.ContextVar[PassRole | None] = contextvars.ContextVar("regathlon_pass_role", default=None)
 
 
 def current_role() -> PassRole:
     """Return the role of the pass that is running; ``full`` outside of ``run_as``."""
+    return _role.get() or PassRole.FULL
+
+
+def given_role() -> PassRole | None:
+    """Return the role that the innermost ``run_as`` gave; None outside of any."""
     return _role.get()
 
 

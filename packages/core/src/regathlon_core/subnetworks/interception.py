@@ -13,10 +13,11 @@ broadcasts).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -87,36 +88,42 @@ def cut(tensor: Tensor, places: Places) -> Tensor:
     return tensor
 
 
-class Leaf(NamedTuple):
-    """A cut weight that collects its own gradient."""
+def leaf(parameter: Tensor, places: Places) -> Tensor:
+    """Return a cut weight as a leaf of the graph, whose gradient goes to the parameter's at once, where it was cut from.
 
-    parameter: Tensor
-    places: Places
-    tensor: Tensor
+    Through the cut itself every gradient would be padded to full size with zeros before it is added.
 
-    def add_gradient(self) -> None:
-        """Add the gradient to the parameter's, where it was cut from."""
-        if self.tensor.grad is None:
-            return
-        if self.parameter.grad is None:
-            self.parameter.grad = torch.zeros_like(self.parameter)
-        target = self.parameter.grad
-        scattered = []
-        for at, place in self.places.items():
-            if isinstance(place, tuple):
-                target = target.narrow(at, place[0], place[1] - place[0])
-            else:
-                scattered.append((at, place))
-        if not scattered:
-            target += self.tensor.grad
-        elif len(scattered) == 1:
-            target.index_add_(*scattered[0], self.tensor.grad)
+    Args:
+        parameter: What is cut; its ``grad`` grows in ``backward``.
+        places: What is cut out.
+    """
+    tensor = cut(parameter.detach(), places).requires_grad_()
+    hand_over = functools.partial(_hand_over, parameter, places)
+    tensor.register_post_accumulate_grad_hook(hand_over)  # type: ignore[no-untyped-call]
+    return tensor
+
+
+def _hand_over(parameter: Tensor, places: Places, tensor: Tensor) -> None:
+    gradient, tensor.grad = tensor.grad, None
+    assert gradient is not None
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    target = parameter.grad
+    scattered = []
+    for at, place in places.items():
+        if isinstance(place, tuple):
+            target = target.narrow(at, place[0], place[1] - place[0])
         else:
-            where: list[Any] = [torch.arange(size, device=target.device) for size in target.shape]
-            for at, positions in scattered:
-                where[at] = positions
-            target.index_put_(torch.meshgrid(*where, indexing="ij"), self.tensor.grad, accumulate=True)
-        self.tensor.grad = None
+            scattered.append((at, place))
+    if not scattered:
+        target += gradient
+    elif len(scattered) == 1:
+        target.index_add_(*scattered[0], gradient)
+    else:
+        where: list[Any] = [torch.arange(size, device=target.device) for size in target.shape]
+        for at, positions in scattered:
+            where[at] = positions
+        target.index_put_(torch.meshgrid(*where, indexing="ij"), gradient, accumulate=True)
 
 
 class Interception(TorchFunctionMode):
@@ -128,7 +135,7 @@ class Interception(TorchFunctionMode):
         widths: What to keep; None to trace.
         output_layers: Names of submodules whose layers keep all outputs; None for the layers whose outputs
             the model returns.
-        leaves: Where cut weights wait for their gradients; None to let those flow through the cut.
+        leaves: Cut weights that hand their gradients over, by what was cut; None to let gradients flow through the cut.
     """
 
     def __init__(
@@ -137,7 +144,7 @@ class Interception(TorchFunctionMode):
         plan: Plan,
         widths: Widths | None,
         output_layers: Sequence[str] | None,
-        leaves: dict[Any, Leaf] | None = None,
+        leaves: dict[Any, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -277,8 +284,8 @@ class Interception(TorchFunctionMode):
             return cut(tensor, places)
         key = id(tensor), *places
         if key not in self.leaves:
-            self.leaves[key] = Leaf(tensor, places, cut(tensor.detach(), places).requires_grad_())
-        return self.leaves[key].tensor
+            self.leaves[key] = leaf(tensor, places)
+        return self.leaves[key]
 
     def narrow_in_place(self, tensor: Tensor, axes: Sequence[Axis]) -> None:
         """Cut a constant that is about to be written to, where it stands."""

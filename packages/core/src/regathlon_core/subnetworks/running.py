@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from regathlon_core.passes import PassRole, current_role, run_as
+from regathlon_core.passes import PassRole, given_role, run_as
 
 
 @contextlib.contextmanager
 def sub_role(model: nn.Module) -> Iterator[None]:
     """Run passes of a training model in the role ``sub``, unless a role was given; leave ``eval()`` alone."""
-    if model.training and current_role() is PassRole.FULL:
+    if model.training and given_role() is None:
         with run_as(model, PassRole.SUB):
             yield
     else:

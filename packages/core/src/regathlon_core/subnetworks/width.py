@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regathlon_core.counting import not_counted
 from regathlon_core.errors import UserError, unknown
+from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.subnetworks.dims import Dim, Retrace, Widths
-from regathlon_core.subnetworks.interception import Interception, Leaf
+from regathlon_core.subnetworks.interception import Interception
 from regathlon_core.subnetworks.plan import Divisor, Plan
 from regathlon_core.subnetworks.running import borrowed_buffers, random_state, replaced_forward, sub_role
 
@@ -67,8 +68,8 @@ def subnetwork(
     that the trace draws are given back.
 
     In training the passes have the role ``sub`` (``regathlon_core.run_as``) unless one was given: batch-norm
-    normalises by the batch and no statistics move. In ``eval()`` running statistics are cut like weights. No
-    buffer moves.
+    normalises by the batch and no statistics move (those of the kept channels do in a pass run as ``full``). In
+    ``eval()`` running statistics are cut like weights. No other buffer moves.
 
     Source: GradAug (Yang, Zhu & Chen, NeurIPS 2020, arXiv 2006.07989), whose code rewrites each architecture
     (https://github.com/taoyang1122/GradAug). Deviations: (1) any model, by interception;
@@ -82,10 +83,9 @@ def subnetwork(
             for the layers whose outputs the model returns.
         divisor: Channel counts are multiples of it; or, by pattern of layer name, one each (see
             ``kept_channels``).
-        defer_gradients: Cut weights collect gradients of their own, which are added to the parameters'
-            ``grad`` when the block ends: several times less memory traffic than through the cut, which pads
-            every gradient to full size. Call ``backward`` inside the block; ``torch.autograd.grad`` and hooks
-            on parameters do not see them.
+        defer_gradients: Cut weights are leaves of the graph, whose gradients ``backward`` adds to the parameters'
+            ``grad`` one by one: several times less memory traffic than through the cut, which pads every gradient
+            to full size. ``torch.autograd.grad`` and hooks on parameters do not see them.
 
     Yields:
         Which channels were used, once the model has run.
@@ -115,7 +115,7 @@ def subnetwork(
         raise UserError(f"This {type(model).__name__} is inside a sub-network block already.")
     sub = SubNetwork()
     layers = None if output_layers is None else tuple(output_layers)
-    leaves: dict[Any, Leaf] | None = {} if defer_gradients else None
+    leaves: dict[Any, Tensor] | None = {} if defer_gradients else None
     forward = _Forward(model, model.forward, width, layers, divisor, leaves, sub)
     with sub_role(model), replaced_forward(model, forward):
         yield sub
@@ -124,8 +124,6 @@ def subnetwork(
             f"{type(model).__name__} was not called inside its sub-network block: call the model itself, its "
             "submodules run at full width."
         )
-    for leaf in (leaves or {}).values():
-        leaf.add_gradient()
 
 
 class _Forward:
@@ -138,7 +136,7 @@ class _Forward:
         width: float,
         output_layers: tuple[str, ...] | None,
         divisor: Divisor,
-        leaves: dict[Any, Leaf] | None,
+        leaves: dict[Any, Tensor] | None,
         sub: SubNetwork,
     ) -> None:
         self.model, self.original = model, original
@@ -188,8 +186,10 @@ class _Forward:
     def _trace(self, plan: Plan, args: Any, kwargs: Any) -> None:
         run = Interception(self.model, plan, None, self.output_layers)
         give_back = random_state()
+        full = self.model.training and current_role() is PassRole.FULL
+        quiet = run_as(self.model, PassRole.SUB) if full else contextlib.nullcontext()
         try:
-            with not_counted(), torch.no_grad(), run:
+            with not_counted(), torch.no_grad(), quiet, run:
                 out = self.original(*args, **kwargs)
             run.finish(out)
         except BaseException:  # what was learned so far is not the whole truth

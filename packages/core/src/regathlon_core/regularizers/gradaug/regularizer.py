@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,11 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
     """A full pass on the batch, then passes of sub-networks on views of it, taught by the full pass's outputs.
 
     Subclasses say which widths (or other sub-networks) and which views. Every pass is backpropagated before the next begins, so
-    memory is that of the largest. Sub passes normalise by the statistics of their own batch and store none.
+    memory is that of the largest. Sub passes normalise by the statistics of their own batch and store none, unless
+    ``role`` says otherwise.
     """
+
+    role = PassRole.SUB
 
     def losses(
         self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator
@@ -49,9 +52,13 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
         views = self._views(batch, task, generator)
         for sub_network in self._sub_networks(model, task, generator):
             view = next(views)
-            with run_as(model, PassRole.SUB), sub_network:
+            with run_as(model, self.role), sub_network:
                 taught = task.predict(model, view.batch)
-            yield task.soft_loss(taught, view.align(reference))
+            yield self._lesson(task, taught, view, reference)
+
+    def _lesson(self, task: Task, taught: Any, view: View, reference: Any) -> Tensor:
+        """Return what a sub-network has to learn: the full network's outputs."""
+        return task.soft_loss(taught, view.align(reference))
 
     @abc.abstractmethod
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
@@ -64,7 +71,7 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
 
 def _narrowed(model: nn.Module, task: Task, widths: Sequence[float]) -> Iterator[_Block]:
     for width in widths:
-        yield subnetwork(model, width, output_layers=task.output_layers(model))
+        yield subnetwork(model, width, output_layers=task.output_layers(model), defer_gradients=True)
 
 
 def _full(count: int) -> Iterator[_Block]:
@@ -97,6 +104,15 @@ class GradAug(_TaughtPasses[GradAugSettings]):
     """
 
     Settings = GradAugSettings
+
+    def __init__(self, settings: GradAugSettings | None = None, /, **keywords: Any) -> None:
+        super().__init__(settings, **keywords)
+        self.role = PassRole.FULL if self.settings.sub_statistics else PassRole.SUB
+
+    def _lesson(self, task: Task, taught: Any, view: View, reference: Any) -> Tensor:
+        if self.settings.labels == "hard":
+            return task.criterion(taught, view.batch)
+        return super()._lesson(task, taught, view, reference)
 
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
         settings = self.settings

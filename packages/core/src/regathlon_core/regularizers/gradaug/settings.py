@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
-from regathlon_core.regularizers.checks import check_count, check_number
+from regathlon_core.regularizers.checks import check_choice, check_count, check_number
 from regathlon_core.settings import RegularizerSettings, Stage, TaskSettings
+
+Labels = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,10 @@ class GradAugSettings(RegularizerSettings):
             (images: random scale, the paper's main choice).
         always_min: Whether a single sub-network has width ``alpha``, as in the authors' code; the paper draws it from
             U(alpha, 1).
+        labels: What sub-networks learn: the full network's outputs (``"soft"``) or, as an ablation, the labels
+            (``"hard"``).
+        sub_statistics: Whether sub-networks move batch-norm's running statistics, too: an ablation that ruins
+            evaluation, as the paper says (section 3.1).
     """
 
     name: ClassVar[str] = "gradaug"
@@ -33,10 +39,13 @@ class GradAugSettings(RegularizerSettings):
     alpha: float = 0.8
     views: tuple[str, ...] = ()
     always_min: bool = False
+    labels: Labels = "soft"
+    sub_statistics: bool = False
 
     def __post_init__(self) -> None:
         check_count(self, "n", low=0)
         check_number(self, "alpha", 0.0, 1.0, above_low=True)
+        check_choice(self, "labels", get_args(Labels))
 
     def refusal(self, task: TaskSettings) -> str | None:
         """Return why it cannot run on this task, or None where it can."""

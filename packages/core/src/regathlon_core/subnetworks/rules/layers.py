@@ -143,11 +143,16 @@ def batch_norm(run: Interception, function: Any, input: Tensor, *args: Any, **kw
     """Statistics and affine parameters follow the channels (axis 1)."""
     axes = run.axes(input)
     channels = axes[1:2]
-    args = tuple(run.fit(arg, channels) if isinstance(arg, Tensor) else arg for arg in args)
+    cut = tuple(run.fit(arg, channels) if isinstance(arg, Tensor) else arg for arg in args)
     kwargs = {
         name: run.fit(arg, channels) if isinstance(arg, Tensor) else arg for name, arg in kwargs.items()
     }
-    return run.put(function(input, *args, **kwargs), axes)
+    out = function(input, *cut, **kwargs)
+    if function is F.batch_norm and isinstance(axes[1], Dim) and args[4:5] == (True,):
+        for own, moved in zip(args[:2], cut[:2], strict=True):  # running mean and variance, where they may move
+            if isinstance(own, Tensor) and moved.data_ptr() != own.data_ptr():
+                own[run.positions(axes[1], own.device)] = moved  # a part in several pieces is a copy
+    return run.put(out, axes)
 
 
 @rule(F.layer_norm, torch.layer_norm, F.rms_norm)
