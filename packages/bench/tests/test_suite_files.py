@@ -219,3 +219,11 @@ def test_suites_are_found_by_name_and_a_wrong_name_says_which_is_near():
         load_suite("blob")
     with pytest.raises(UserError, match="There is no suite file"):
         load_suite("nowhere/blobs.yaml")
+
+
+def test_a_budget_of_the_command_line_holds_for_every_task(suite_file):
+    path = suite_file(GOOD + "budgets: {toy/blobs: {epochs: 7}}\n")
+    budgets = {trial.recipe.budget for trial in make_plan(load_suite(path, ["budget={steps: 5}"])).trials}
+    assert {budget.steps for budget in budgets} == {5}
+    both = load_suite(path, ["budget={steps: 5}", "budgets={toy/blobs: {epochs: 2}}"])
+    assert {trial.recipe.budget.epochs for trial in make_plan(both).trials} == {2}

@@ -66,6 +66,9 @@ def load_suite(source: str | Path, overrides: Sequence[str] = (), *, name: str |
     places: dict[yaml_text.Path, str] = {}
     for change in overrides:
         override(raw, change, KEYS, places)
+    written = {path[0] for path in places}
+    if "budget" in written and "budgets" not in written:
+        raw.pop("budgets", None)  # what the command line says holds for every task
     return _Validator(name or path.stem, raw, document, places).suite()
 
 
