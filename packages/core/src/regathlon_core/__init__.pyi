@@ -48,6 +48,8 @@ from .regularizers.mldg.regularizer import MLDG
 from .regularizers.mldg.settings import MLDGSettings
 from .regularizers.none.regularizer import NoRegularizer
 from .regularizers.none.settings import NoRegularizerSettings
+from .regularizers.partial_graph.regularizer import PartialGraph
+from .regularizers.partial_graph.settings import PartialGraphSettings
 from .regularizers.random_erasing.regularizer import RandomErasing
 from .regularizers.random_erasing.settings import RandomErasingSettings
 from .regularizers.reldrop.regularizer import RelDrop
@@ -126,6 +128,8 @@ __all__ = [
     "NoRegularizerSettings",
     "NonFiniteLoss",
     "Observer",
+    "PartialGraph",
+    "PartialGraphSettings",
     "PassRole",
     "Picture",
     "RSCSettings",

@@ -17,6 +17,7 @@ from regathlon_core.regularizers.irm.functional import irm_penalty
 from regathlon_core.regularizers.label_smoothing.functional import label_smoothing
 from regathlon_core.regularizers.mixstyle.functional import mixstyle
 from regathlon_core.regularizers.mixup.functional import mixup
+from regathlon_core.regularizers.partial_graph.functional import partial_graph
 from regathlon_core.regularizers.random_erasing.functional import random_erasing
 from regathlon_core.regularizers.reldrop.functional import sample_relevant_blocks, sample_relevant_positions
 from regathlon_core.regularizers.rsc.functional import rsc_channels, rsc_pooled, rsc_positions, rsc_samples
@@ -38,6 +39,7 @@ __all__ = [
     "label_smoothing",
     "mixstyle",
     "mixup",
+    "partial_graph",
     "random_erasing",
     "rsc_channels",
     "rsc_pooled",

@@ -256,16 +256,17 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
 
     def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
         def regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-            if not module.training:
-                return None
-            return on_channels_first(
-                output,
-                point.layout,
-                lambda x, present: self._regularize(x, point.name, present),
-                self._graph_of_node,
-            )
+            return self._at(point, output) if module.training else None
 
         return regularize
+
+    def _at(self, point: FeaturePoint, features: Tensor) -> Tensor:
+        return on_channels_first(
+            features,
+            point.layout,
+            lambda x, present: self._regularize(x, point.name, present),
+            self._graph_of_node,
+        )
 
     def _remember_graphs(self, task: Task) -> Callable[[nn.Module, Any], None]:
         def remember(model: nn.Module, inputs: Any) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regathlon_core.errors import UserError
 from regathlon_core.regularizers.dropgraph.settings import Adjacency
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
@@ -36,10 +38,11 @@ def sample_vertices(
     *,
     limit: int = 1024,
     present: Tensor | None = None,
+    scores: Tensor | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor | None]:
-    """Draw max(1, round(alpha · positions)) distinct positions of every sample, uniformly.
+    """Draw max(1, round(alpha · positions)) distinct positions of every sample, uniformly or those of highest score.
 
     Args:
         batch: B.
@@ -47,6 +50,7 @@ def sample_vertices(
         alpha: Share of positions that become vertices, in (0, 1].
         limit: Most vertices of a sample.
         present: Which positions a sample has, bool [B, N]; None for all. Every sample has at least one.
+        scores: Which positions to prefer, at least 0, [B, N]; None for none.
         generator: Source of randomness.
         device: Where to draw.
 
@@ -54,7 +58,7 @@ def sample_vertices(
         Positions, int64 [B, K], and which of the K are vertices of their sample, bool [B, K], or None for
         all.
     """
-    order = torch.rand(batch, positions, generator=generator, device=device)
+    order = scores if scores is not None else torch.rand(batch, positions, generator=generator, device=device)
     if present is None:
         count = min(max(1, round(alpha * positions)), limit)
         return order.topk(count, dim=1).indices, None
@@ -64,7 +68,12 @@ def sample_vertices(
 
 
 def vertex_adjacency(
-    vertices: Tensor, kind: Adjacency = "dissimilarity", temperature: float = 0.0, valid: Tensor | None = None
+    vertices: Tensor,
+    kind: Adjacency = "dissimilarity",
+    temperature: float = 0.0,
+    valid: Tensor | None = None,
+    *,
+    learned: Tensor | None = None,
 ) -> Tensor:
     """Return the weights of the edges between vertices.
 
@@ -76,9 +85,13 @@ def vertex_adjacency(
         kind: Which design (Table 6).
         temperature: T; 0 for C, without which products of many channels saturate the softmax.
         valid: Which vertices are there, bool [B, K]; None for all. Rows and columns of the others are 0.
+        learned: For ``"learned"``: the weights, [L, L] with L at least K, of which the first K rows and columns count.
 
     Returns:
         [B, K, K].
+
+    Raises:
+        UserError: ``"learned"`` has no weights, or too few.
 
     Example:
         >>> [round(row, 4) for row in vertex_adjacency(torch.ones(1, 3, 4)).sum(dim=2)[0].tolist()]
@@ -88,18 +101,25 @@ def vertex_adjacency(
         valid = torch.ones(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
     pairs = valid[:, :, None] & valid[:, None, :]
     count = valid.sum(dim=1)[:, None, None]
+    if kind == "learned":
+        size = vertices.shape[1]
+        if learned is None or len(learned) < size:
+            raise UserError(f"A learned adjacency needs a weight for every pair of the {size} vertices.")
+        return learned[:size, :size].to(vertices.dtype) * pairs
     if kind == "identity":
         return torch.eye(vertices.shape[1], dtype=vertices.dtype, device=vertices.device) * pairs
     if kind == "uniform":
         return pairs / count.to(vertices.dtype)
-    products = vertices @ vertices.mT / (temperature or vertices.shape[2])
+    products: Tensor = _Gram.apply(vertices) / (temperature or vertices.shape[2])
     similarity = products.masked_fill(~valid[:, None, :], -torch.inf).softmax(dim=2)
     if kind == "similarity":
         return similarity * pairs
     return (1 - similarity) / (count - 1).clamp(min=1) * (pairs & (count > 1))
 
 
-def graph_reasoning(vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
+def graph_reasoning(
+    vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, *, pool: Tensor | None = None
+) -> Tensor:
     """Return each vertex's distortion: two bottlenecks around a residual graph convolution, one shared adjacency.
 
     H1 = relu(A V W1), H2 = H1 + relu(A H1 W2), R = A H2 W3. There are no biases and no outer residual: A = 0
@@ -111,10 +131,106 @@ def graph_reasoning(vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor,
         w1: [C, C/r].
         w2: [C/r, C/r].
         w3: [C/r, C].
+        pool: Shares of the vertices in an average, [B, K]; then only the average is made, at a Kth of the last
+            convolution's cost.
 
     Returns:
-        R, [B, K, C].
+        R, [B, K, C], or [B, 1, C] with ``pool``.
     """
     hidden = F.relu(adjacency @ (vertices @ w1))
     hidden = hidden + F.relu(adjacency @ (hidden @ w2))
-    return adjacency @ (hidden @ w3)
+    mixed = adjacency if pool is None else pool[:, None] @ adjacency
+    return (mixed @ hidden) @ w3
+
+
+def take_positions(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features as they are, and some of their positions.
+
+    The gradients of both are added in place: going on with the first result instead of with ``x`` spares two passes over
+    the whole map. Nothing but a copy may be made of it, as ``replace_positions`` does.
+
+    Args:
+        x: [B, C, N].
+        index: Distinct positions of every sample, int64 [B, K].
+
+    Returns:
+        ``x``, and [B, K, C].
+    """
+    kept, taken = _Take.apply(x, index)
+    return kept, taken.mT.contiguous()
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x.gather(2, _over_channels(index, x.shape[1]))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        _, ctx.index = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_taken: Tensor) -> tuple[Tensor, None]:
+        index = _over_channels(ctx.index, grad.shape[1])
+        add = grad.scatter_add if torch.is_grad_enabled() else grad.scatter_add_
+        return add(2, index, grad_taken), None
+
+
+def _over_channels(index: Tensor, channels: int) -> Tensor:
+    return index[:, None].expand(-1, channels, -1)
+
+
+class _Gram(torch.autograd.Function):
+    """V Vᵀ, whose gradient is (G + Gᵀ) V: one product instead of two."""
+
+    @staticmethod
+    def forward(vertices: Tensor) -> Tensor:
+        return vertices @ vertices.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (vertices,) = ctx.saved_tensors
+        return (grad + grad.mT) @ vertices
+
+
+def replace_positions(
+    x: Tensor, dropped: Tensor, values: Tensor, owner: Tensor | None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Put distortions, times U(0, 1) per unit, where units are dropped (lines 8 and 9 of Algorithm 1).
+
+    Args:
+        x: Features [B, C, N].
+        dropped: Where, bool [B, 1, N], or [B, C, N] with a mask per channel.
+        values: Distortions [B, K, C], float32 or float64.
+        owner: Which of the K each position takes, int64 [B, N]; None for the one that there is.
+        generator: Source of randomness.
+
+    Returns:
+        Like ``x``; what is kept is kept to the bit.
+    """
+    if (
+        x.device.type == "cpu" and dropped.shape[1] == 1
+    ):  # elsewhere the number of positions would have to be read back
+        sample, position = dropped[:, 0].nonzero(as_tuple=True)
+        chosen = values[sample, 0 if owner is None else owner[sample, position]]
+        noise = torch.rand(chosen.shape, generator=generator, dtype=values.dtype)
+        return (
+            x.transpose(1, 2)
+            .index_put((sample, position), cast_within(chosen * noise, x.dtype))
+            .transpose(1, 2)
+        )
+    chosen = values if owner is None else values.gather(1, owner[:, :, None].expand(-1, -1, x.shape[1]))
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=values.dtype)
+    return torch.where(dropped, cast_within(chosen.transpose(1, 2) * noise, x.dtype), x)
+
+
+def cast_within(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return values in a dtype, kept within what it can hold."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return values.to(dtype)
+    limit = torch.finfo(dtype).max
+    return values.clamp(-limit, limit).to(dtype)

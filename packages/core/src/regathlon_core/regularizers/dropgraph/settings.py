@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from regathlon_core.regularizers.checks import check_count, check_number
+from regathlon_core.errors import UserError
+from regathlon_core.regularizers.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_places,
+    check_rates,
+)
 from regathlon_core.settings import RegularizerSettings, Stage
 
-Adjacency = Literal["dissimilarity", "similarity", "identity", "uniform"]
+Adjacency = Literal["dissimilarity", "learned", "similarity", "identity", "uniform"]
+Distortion = Literal["graph", "noise", "average", "conv", "dilated_conv"]
+Pool = Literal["mean", "none"]
 Schedule = Literal["constant", "linear", "cubic", "logistic", "cosine", "cubic_out"]
+
+
+_MOST_LEARNED = 256
 
 
 @dataclass(frozen=True)
@@ -25,17 +37,23 @@ class DropGraphSettings(RegularizerSettings):
             ``"cosine"``, f5 ``"cubic_out"``; or ``"constant"``.
         pool: ``"mean"``: one distortion for the whole map (Algorithm 1); ``"none"``: each distorted position gets a
             vertex's own (the row "GCN" of Table 8).
-        adjacency: ``"dissimilarity"`` (Eq. 6), or the designs of Table 6: (b) ``"similarity"``, (c) ``"identity"``, (d)
-            ``"uniform"``.
+        distortion: What makes distortions: ``"graph"``, or the other rows of Table 8: ``"noise"`` (Gaussian, as large as the
+            sample's features), ``"average"`` (of all positions), ``"conv"`` and ``"dilated_conv"`` (learned, 3 by 3, maps
+            with two sides only; ``pool`` counts).
+        adjacency: ``"dissimilarity"`` (Eq. 6), or the designs of Table 6: (a) ``"learned"``, a matrix of ``max_vertices``
+            by as many, (b) ``"similarity"``, (c) ``"identity"``, (d) ``"uniform"``.
         temperature: Divides the vertices' products before the softmax; 0 for the number of channels.
         reduction: Channels over hidden channels of the graph network.
         per_channel: Whether each channel has a mask of its own, instead of one gate per feature vector.
         rescale: Whether kept features are divided by the kept share, as in DropBlock.
         max_vertices: Largest number of vertices; the graph's cost is quadratic in it.
-        where: Feature points to act at (names or patterns); empty for the task's default ones.
+        group_rates: Share of ``p`` in each of the groups of places that it acts in, in the model's order; empty for all of
+            it everywhere.
+        where: Placements, names or patterns of feature points to act at; empty for the task's default ones.
     """
 
     name: ClassVar[str] = "dropgraph"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "dropped features replaced by distortions from a graph of feature vectors"
     implementation: ClassVar[str] = "regathlon_core.regularizers.dropgraph.regularizer:DropGraph"
     stage: ClassVar[Stage] = Stage.FEATURE
@@ -46,13 +64,15 @@ class DropGraphSettings(RegularizerSettings):
     alpha: float = 0.2
     block_size: int = 7
     schedule: Schedule = "cubic_out"
-    pool: Literal["mean", "none"] = "mean"
+    pool: Pool = "mean"
+    distortion: Distortion = "graph"
     adjacency: Adjacency = "dissimilarity"
     temperature: float = 0.0
     reduction: int = 4
     per_channel: bool = False
     rescale: bool = False
     max_vertices: int = 1024
+    group_rates: tuple[float, ...] = ()
     where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,3 +81,17 @@ class DropGraphSettings(RegularizerSettings):
         check_number(self, "temperature", 0.0)
         for field in ("block_size", "reduction", "max_vertices"):
             check_count(self, field)
+        for field, choices in (
+            ("schedule", Schedule),
+            ("pool", Pool),
+            ("distortion", Distortion),
+            ("adjacency", Adjacency),
+        ):
+            check_choice(self, field, get_args(choices))
+        check_rates(self)
+        check_places(self)
+        if self.adjacency == "learned" and self.max_vertices > _MOST_LEARNED:
+            raise UserError(
+                f"dropgraph: adjacency=learned has max_vertices² weights at every place; set max_vertices to the vertices "
+                f"of the largest map, at most {_MOST_LEARNED}, not {self.max_vertices}."
+            )
