@@ -88,7 +88,8 @@ class Row:
         more_seeds: How many more seeds would show a gain of this size with power 0.8; 0 where those there are
             should do, None where it cannot be known.
         costs: What it took.
-        metrics: All metrics of the test split at the selected epoch, over the seeds that have them.
+        metrics: All metrics of the test split at the selected epoch, and those of evaluations (of the last model,
+            as ``evaluation/metric``), over the seeds that have them.
         missing: Trials without a score, by reason.
         trials: Ids of its trials.
     """
@@ -416,7 +417,7 @@ def _one_device(outcomes: Sequence[Outcome]) -> bool:
 def _metrics(outcomes: Sequence[Outcome], selection: str) -> dict[str, Summary]:
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
-        for name, value in outcome.metrics(selection).items():
+        for name, value in {**outcome.metrics(selection), **outcome.evaluated}.items():
             values.setdefault(name, []).append(value)
     return {name: summarize(values[name]) for name in sorted(values)}
 

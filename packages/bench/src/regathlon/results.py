@@ -60,6 +60,16 @@ class Outcome:
         values = self.selected(selection).get(split) or {}
         return {name: float(value) for name, value in values.items() if is_number(value)}
 
+    @property
+    def evaluated(self) -> dict[str, float]:
+        """The finite numbers of evaluations, as ``evaluation/metric``: of the last model, whatever the selection."""
+        return {
+            f"{found.name}/{name}": value
+            for found in self.evaluations
+            for name, value in found.metrics.items()
+            if value is not None and math.isfinite(value)
+        }
+
     def score(self, selection: str) -> float | None:
         """Return the leading metric on the test split, or None where there is none."""
         return self.metrics(selection).get(self.metric)
