@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision  # type: ignore[import-untyped]
@@ -77,17 +77,37 @@ class RegNetX200(torchvision.models.RegNet):  # type: ignore[misc]
             self.stem[0] = stem
 
     def feature_points(self) -> list[FeaturePoint]:
-        """Return the outputs of all blocks; those of the last two stages are the default ones."""
+        """Return the outputs of all blocks, those of the last two stages being the default ones, and the places inside.
+
+        Those in the last three blocks are the placement "dropgraph".
+        """
         stages = list(self.trunk_output.named_children())
-        return [
-            FeaturePoint(
-                f"trunk_output.{stage}.{name}",
-                block.f.c[0].out_channels,
-                default=(stage, blocks) in stages[-2:],
-            )
-            for stage, blocks in stages
-            for name, block in blocks.named_children()
-        ]
+        points = []
+        for stage, blocks in stages:
+            for at, (name, block) in enumerate(blocks.named_children()):
+                whole = f"trunk_output.{stage}.{name}"
+                default = (stage, blocks) in stages[-2:]
+                points.append(FeaturePoint(whole, block.f.c[0].out_channels, default=default, group=stage))
+                last = stage == stages[-1][0] and at >= len(blocks) - 3
+                points += _inside(whole, block, stage, ("dropgraph",) if last else ())
+        return points
+
+
+def _inside(whole: str, block: Any, group: str, placements: tuple[str, ...]) -> list[FeaturePoint]:
+    """Return the places inside a block of a RegNet: after activations, at the main branch's end, on the shortcut."""
+    common: dict[str, Any] = {"default": False, "group": group, "placements": placements}
+    parts = {"a": "relu1", "b": "relu2", "c": "main"}
+    points = [
+        FeaturePoint(
+            f"{whole}.f.{part}", block.f.get_submodule(part)[0].out_channels, name=f"{whole}/{name}", **common
+        )
+        for part, name in parts.items()
+    ]
+    common |= {"name": f"{whole}/skip"}
+    channels = block.f.c[0].out_channels
+    if block.proj is not None:
+        return [*points, FeaturePoint(f"{whole}.proj", channels, **common)]
+    return [*points, FeaturePoint(whole, channels, side="skip", main=f"{whole}.f", **common)]
 
 
 def _with_stem(model: nn.Module, in_channels: int, *, small: bool) -> nn.Module:

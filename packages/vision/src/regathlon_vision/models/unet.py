@@ -89,17 +89,31 @@ class UNet(nn.Module):
         return out
 
     def feature_points(self) -> list[FeaturePoint]:
-        """Return the outputs of all stages; the lowest and the first on the way up are the default ones.
+        """Return the outputs of all stages, and the places after the two activations of the lowest one.
+
+        The lowest stage and the first on the way up are the default ones; the activations are the placement "dropgraph".
 
         Example:
-            >>> [point.module for point in UNet(3, 5, width=4, depth=2).feature_points() if point.default]
-            ['encoder.2', 'decoder.0']
+            >>> points = UNet(3, 5, width=4, depth=2).feature_points()
+            >>> [point.name for point in points if point.default or point.placements]
+            ['encoder.2', 'decoder.0', 'encoder.2/relu1', 'encoder.2/relu2']
         """
         lowest = f"encoder.{len(self.encoder) - 1}"
-        return [
+        stages = [
             FeaturePoint(name, stage.channels, default=name in (lowest, "decoder.0"))
             for name, stage in self.named_modules()
             if isinstance(stage, DoubleConv)
+        ]
+        channels = self.get_submodule(lowest).channels
+        return stages + [
+            FeaturePoint(
+                f"{lowest}.{module}",
+                channels,  # type: ignore[arg-type]
+                default=False,
+                name=f"{lowest}/relu{number}",
+                placements=("dropgraph",),
+            )
+            for number, module in ((1, 2), (2, 5))
         ]
 
 
