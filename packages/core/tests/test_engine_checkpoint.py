@@ -116,14 +116,18 @@ def test_kill_9_during_saves_leaves_a_loadable_file(tmp_path: Path) -> None:
         from regathlon_core.engine.checkpoint import load_checkpoint, save_checkpoint
 
         path, draw, last = Path(sys.argv[1]), random.Random(0), 0
+        def written():
+            return path.stat().st_mtime_ns if path.exists() else None
+
         for attempt in range(12):
+            before = written()
             child = os.fork()
             if not child:
                 for number in range(last + 1, last + 100_000):
                     save_checkpoint(path, {"number": number, "weights": torch.full((50_000,), float(number))})
-            deadline = time.monotonic() + 30
-            while not path.exists() and time.monotonic() < deadline:
-                time.sleep(0.001)
+            deadline = time.monotonic() + 120
+            while written() == before and time.monotonic() < deadline:
+                time.sleep(0.001)  # at least one save is done, however slow the disk is
             time.sleep(draw.uniform(0.0, 0.05))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -141,7 +145,7 @@ def test_kill_9_during_saves_leaves_a_loadable_file(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 12
+    assert int(done.stdout) >= 12
 
 
 # ---- of another training -----------------------------------------------------------------------------------

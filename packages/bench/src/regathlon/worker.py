@@ -84,7 +84,7 @@ def _trained(at: TrialFolder, options: Options, device: str, observer: _Observer
         result = _train(trial, at, options, _device(device), observer)
         if trial.evaluations:
             keep_model(at, result.model)
-        return {"status": "done", "reason": None, **_measured(trial, result)}
+        return {"status": "done", "reason": None, **_measured(trial, result), "pace": observer.pace()}
     except Interrupted as interruption:
         logger.info("%s", interruption)
         return None
@@ -119,6 +119,7 @@ def _train(
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
     task = trial.task.build(options.data)
+    observer.steps_per_epoch = len(task.order(0, trial.seed, trial.recipe.batch_size))
 
     def train() -> FitResult:
         with global_stream(trial.seed, "init"):
@@ -132,6 +133,8 @@ def _train(
             device=device,
             checkpoint=at.checkpoint,
             checkpoint_seconds=options.checkpoint_seconds,
+            # On the CPU a trial has one core, which the preparing thread would take from the training.
+            prefetch=2 if device.type == "cuda" else 0,
             observer=observer,
         )
 
@@ -155,6 +158,14 @@ class _Observer:
         self.at, self.stop = at, stop
         self.began = False
         self.progress: dict[str, Any] = {"step": 0, "total_steps": 0}
+        self.steps_per_epoch = 0
+        self._stepped = time.monotonic()
+        self._evaluations: list[float] = []
+
+    def pace(self) -> dict[str, Any]:
+        """Return what a price needs beside the cost of a step: for ``regathlon plan``."""
+        seconds = sum(self._evaluations) / len(self._evaluations) if self._evaluations else 0.0
+        return {"steps_per_epoch": self.steps_per_epoch, "evaluation_seconds": seconds}
 
     def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
         """Bring ``metrics.jsonl`` to the checkpoint's state: a killed process may have written further."""
@@ -166,9 +177,12 @@ class _Observer:
     def stepped(self, step: int, total_steps: int) -> None:
         """Remember how far it is."""
         self.progress = {"step": step, "total_steps": total_steps}
+        self._stepped = time.monotonic()
 
     def epoch_ended(self, record: EpochRecord) -> None:
         """Append the epoch to ``metrics.jsonl``."""
+        if record.val or record.test:
+            self._evaluations.append(time.monotonic() - self._stepped)
         with self.at.metrics.open("a", encoding="utf-8") as file:
             file.write(_line(record))
 

@@ -7,7 +7,9 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -158,6 +160,7 @@ def fit(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 30.0,
+    prefetch: int = 0,
     observer: Observer | None = None,
 ) -> FitResult:
     """Train a model on a task with a regularizer; the model is trained in place and left plain.
@@ -174,6 +177,8 @@ def fit(
         device: ``"cpu"`` or ``"cuda"``.
         checkpoint: File to resume from where it exists, and to save to; None for none.
         checkpoint_seconds: Seconds between saves; one is also made when a stop is requested.
+        prefetch: Batches that a thread prepares ahead, where reading them takes time that the device could
+            use; the numbers are the same.
         observer: Hears of steps and epochs, and may ask to stop.
 
     Returns:
@@ -205,6 +210,7 @@ def fit(
                 device=torch.device(device),
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
+                prefetch=prefetch,
                 observer=observer if observer is not None else SilentObserver(),
             )
             return training.run()
@@ -226,10 +232,12 @@ class _Training:
         device: torch.device,
         checkpoint: Path | None,
         checkpoint_seconds: float,
+        prefetch: int,
         observer: Observer,
     ) -> None:
         self.task, self.recipe, self.seed, self.device, self.observer = task, recipe, seed, device, observer
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
+        self.prefetch = prefetch
         self.model = model.to(device)
         self.regularizer = regularizer.to(device)
         self.regularizer.attach(self.model, task)
@@ -278,32 +286,53 @@ class _Training:
             self._restore(load_checkpoint(self.checkpoint))
             logger.info("resumed %s at step %d of %d", self.checkpoint, self.step, self.total_steps)
         self.observer.started(self.step, self.total_steps, tuple(self.history))
-        saved_at = time.monotonic()
+        self.saved_at = time.monotonic()
         while not self.finished:
-            order = self.task.order(self.epoch, self.seed, self.recipe.batch_size)
-            draw = SampleDraw(self.seed, self.epoch)
             self.model.train()
             self.regularizer.train()
-            for index in order[self.step_in_epoch :]:
-                with self.meter.step():
-                    self._train_step(self.task.batch("train", index, draw).to(self.device))
-                with self.meter.end_of_step():
-                    self.regularizer.after_step(min(self.spent, 1.0))
-                self.observer.stepped(self.step, self.total_steps)
-                epoch_ends = self.step_in_epoch == len(order) or self.finished
-                if epoch_ends:
-                    self._end_epoch()
-                stop = self.observer.stop_requested()
-                due = time.monotonic() - saved_at >= self.checkpoint_seconds
-                if self.checkpoint is not None and (stop or due) and not self.finished:
-                    self.meter.synchronize()  # else the wait for queued steps would count as saving
-                    save_checkpoint(self.checkpoint, self._state())
-                    saved_at = time.monotonic()
-                if stop and not self.finished:
-                    raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
-                if epoch_ends:
-                    break
+            order = self.task.order(self.epoch, self.seed, self.recipe.batch_size)
+            with contextlib.closing(self._batches(order[self.step_in_epoch :])) as batches:
+                self._train_epoch(batches, len(order))
         return FitResult(tuple(self.history), self.meter.cost(), self.regularizer.evaluated(self.model))
+
+    def _batches(self, order: Sequence[Tensor]) -> Generator[Batch, None, None]:
+        """Yield an epoch's batches on the device, some of them prepared ahead by a thread."""
+        draw = SampleDraw(self.seed, self.epoch)
+        if not self.prefetch:
+            for index in order:
+                yield self.task.batch("train", index, draw).to(self.device)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+            coming: deque[Future[Batch]] = deque()
+            try:
+                for position in range(len(order)):
+                    for index in order[position + len(coming) : position + self.prefetch + 1]:
+                        coming.append(thread.submit(self.task.batch, "train", index, draw))
+                    yield coming.popleft().result().to(self.device)
+            finally:
+                for batch in coming:
+                    batch.cancel()
+
+    def _train_epoch(self, batches: Iterator[Batch], steps: int) -> None:
+        """Train to the end of an epoch of so many steps, or of the budget."""
+        epoch_ends = False
+        while not epoch_ends:
+            with self.meter.step():
+                self._train_step(next(batches))
+            with self.meter.end_of_step():
+                self.regularizer.after_step(min(self.spent, 1.0))
+            self.observer.stepped(self.step, self.total_steps)
+            epoch_ends = self.step_in_epoch == steps or self.finished
+            if epoch_ends:
+                self._end_epoch()
+            stop = self.observer.stop_requested() and not self.finished
+            due = time.monotonic() - self.saved_at >= self.checkpoint_seconds and not self.finished
+            if self.checkpoint is not None and (stop or due):
+                self.meter.synchronize()  # else the wait for queued steps would count as saving
+                save_checkpoint(self.checkpoint, self._state())
+                self.saved_at = time.monotonic()
+            if stop:
+                raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
 
     def _train_step(self, batch: Batch) -> None:
         set_learning_rate(self.optimizer, self.recipe.lr_at(min(self.spent, 1.0)))
