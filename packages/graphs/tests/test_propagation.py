@@ -6,7 +6,7 @@ import torch
 from regathlon_core import UserError
 from regathlon_core.subnetworks import subnetwork
 from regathlon_graphs import NodeNetwork, constant
-from regathlon_graphs.propagation import Propagation, SparseMatrix, normalized_edges
+from regathlon_graphs.propagation import Propagation, normalized_edges, sparse_matrix
 from regathlon_graphs.pyg import Graph
 
 
@@ -48,7 +48,7 @@ def test_both_ways_are_the_dense_product_and_so_are_their_gradients(normalizatio
 
 def test_a_sparse_matrix_is_twice_differentiable(generator):
     rows, columns = torch.randint(6, (20,), generator=generator), torch.randint(4, (20,), generator=generator)
-    matrix = SparseMatrix(rows, columns, torch.rand(20, generator=generator, dtype=torch.float64), (6, 4))
+    matrix = sparse_matrix(rows, columns, torch.rand(20, generator=generator, dtype=torch.float64), (6, 4))
     x = torch.randn(4, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: (matrix @ x).tanh(), x)
     assert torch.autograd.gradgradcheck(lambda x: (matrix @ x).tanh(), x)
@@ -56,7 +56,9 @@ def test_a_sparse_matrix_is_twice_differentiable(generator):
 
 def test_an_empty_matrix_is_zero():
     none = torch.zeros(0, dtype=torch.int64)
-    assert torch.equal(SparseMatrix(none, none, torch.zeros(0), (3, 2)) @ torch.ones(2, 4), torch.zeros(3, 4))
+    assert torch.equal(
+        sparse_matrix(none, none, torch.zeros(0), (3, 2)) @ torch.ones(2, 4), torch.zeros(3, 4)
+    )
 
 
 def test_a_model_trains_alike_on_a_constant_graph(generator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -19,30 +20,29 @@ _SPARSE = 0.1
 
 
 class SparseMatrix:
-    """A constant matrix, stored by rows and, once a gradient asked for it, by columns too.
+    """A constant matrix, stored by rows and, once a gradient asks for it, by columns too.
 
     Products run through ``embedding_bag``, several times faster than a gather and a scatter, and in a fixed order: the same
-    bits every time, on a CPU and on CUDA.
+    bits every time, on a CPU and on CUDA. ``sparse_matrix`` makes one of entries in any order.
 
     Args:
-        rows: int64 [E].
-        columns: int64 [E].
-        values: Entries, [E]; several of one place add up.
-        shape: Rows and columns.
-
-    Example:
-        >>> matrix = SparseMatrix(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), torch.ones(3), (3, 2))
-        >>> (matrix @ torch.tensor([[1.0], [10.0]])).flatten().tolist()
-        [11.0, 0.0, 10.0]
+        begins: Where each row's entries begin, and their number at the end, int64 [rows + 1].
+        columns: Of each entry, int64 [E].
+        values: Of each entry, [E]; several of one place add up.
+        width: Number of columns.
+        transpose: Makes the transposed matrix.
     """
 
-    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> None:
-        order = rows.argsort(stable=True)
-        self.columns, self.values = columns[order], values[order]
-        counts = torch.bincount(rows, minlength=shape[0])
-        self.begins = counts.cumsum(0) - counts
-        self.shape = shape
-        self._parts = rows, columns, values
+    def __init__(
+        self,
+        begins: Tensor,
+        columns: Tensor,
+        values: Tensor,
+        width: int,
+        transpose: Callable[[], SparseMatrix],
+    ) -> None:
+        self.begins, self.columns, self.values, self.width = begins, columns, values, width
+        self._transpose = transpose
         self._transposed: SparseMatrix | None = None
         self._cast: dict[torch.dtype, Tensor] = {}
 
@@ -50,9 +50,7 @@ class SparseMatrix:
     def transposed(self) -> SparseMatrix:
         """The matrix with rows for columns."""
         if self._transposed is None:
-            rows, columns, values = self._parts
-            self._transposed = SparseMatrix(columns, rows, values, (self.shape[1], self.shape[0]))
-            self._transposed._transposed = self
+            self._transposed = self._transpose()
         return self._transposed
 
     def __matmul__(self, dense: Tensor) -> Tensor:
@@ -63,11 +61,74 @@ class SparseMatrix:
     def multiply(self, dense: Tensor) -> Tensor:
         """Return the product without a gradient."""
         if not len(self.values):
-            return dense.new_zeros(self.shape[0], dense.shape[1])
+            return dense.new_zeros(len(self.begins) - 1, dense.shape[1])
         values = self._cast.setdefault(dense.dtype, self.values.to(dense.dtype))
         return F.embedding_bag(
-            self.columns, dense.contiguous(), self.begins, mode="sum", per_sample_weights=values
+            self.columns,
+            dense.contiguous(),
+            self.begins,
+            mode="sum",
+            per_sample_weights=values,
+            include_last_offset=True,
         )
+
+    def diagonal_blocks(self, firsts: Tensor, sizes: Tensor) -> SparseMatrix:
+        """Return some of the blocks of a block-diagonal matrix, one after another.
+
+        Args:
+            firsts: First row and column of each block, int64 [B].
+            sizes: Rows and columns of each, int64 [B].
+        """
+        begin_of, end_of = self.begins[firsts], self.begins[firsts + sizes]
+        entries = end_of - begin_of
+        picked = ranges(begin_of, entries)
+        shifts = (sizes.cumsum(0) - sizes - firsts).repeat_interleave(entries)
+        rows = ranges(firsts, sizes)
+        counts = self.begins[rows + 1] - self.begins[rows]
+        begins = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return SparseMatrix(
+            begins,
+            self.columns[picked] + shifts,
+            self.values[picked],
+            len(rows),
+            lambda: self.transposed.diagonal_blocks(firsts, sizes),
+        )
+
+
+def sparse_matrix(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseMatrix:
+    """Return a sparse matrix of entries in any order.
+
+    Args:
+        rows: int64 [E].
+        columns: int64 [E].
+        values: [E]; several of one place add up.
+        shape: Rows and columns.
+
+    Example:
+        >>> matrix = sparse_matrix(torch.tensor([2, 0, 0]), torch.tensor([1, 0, 1]), torch.ones(3), (3, 2))
+        >>> (matrix @ torch.tensor([[1.0], [10.0]])).flatten().tolist()
+        [11.0, 0.0, 10.0]
+    """
+    order = rows.argsort(stable=True)
+    counts = torch.bincount(rows, minlength=shape[0])
+    return SparseMatrix(
+        torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        columns[order],
+        values[order],
+        shape[1],
+        lambda: sparse_matrix(columns, rows, values, (shape[1], shape[0])),
+    )
+
+
+def ranges(firsts: Tensor, sizes: Tensor) -> Tensor:
+    """Return first, first + 1, ... for every range, one after another.
+
+    Example:
+        >>> ranges(torch.tensor([7, 2]), torch.tensor([3, 2])).tolist()
+        [7, 8, 9, 2, 3]
+    """
+    shifts = (firsts - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+    return shifts + torch.arange(len(shifts), device=shifts.device)
 
 
 class _Product(torch.autograd.Function):
@@ -93,7 +154,7 @@ class Constant:
         self._features: SparseMatrix | None = None
         if torch.count_nonzero(graph.x) < _SPARSE * graph.x.numel():
             rows, columns = graph.x.nonzero().T
-            self._features = SparseMatrix(rows, columns, graph.x[rows, columns], tuple(graph.x.shape))
+            self._features = sparse_matrix(rows, columns, graph.x[rows, columns], graph.x.shape)
         self._adjacencies: dict[str, SparseMatrix] = {}
 
     def features(self, x: Tensor) -> SparseMatrix | None:
@@ -105,10 +166,32 @@ class Constant:
         if edges is not self._edges:
             return None
         if normalization not in self._adjacencies:
-            nodes = len(self._x)
-            (sources, targets), weight = normalized_edges(edges, nodes, normalization)
-            self._adjacencies[normalization] = SparseMatrix(targets, sources, weight, (nodes, nodes))
+            self._adjacencies[normalization] = self._adjacency(normalization)
         return self._adjacencies[normalization]
+
+    def _adjacency(self, normalization: Normalization) -> SparseMatrix:
+        return normalized_adjacency(self._edges, len(self._x), normalization)
+
+
+class ConstantPart(Constant):
+    """The same of several graphs in one batch, cut from the adjacencies of all graphs of a collection.
+
+    Args:
+        graph: The batch.
+        adjacency: Makes the adjacency of all graphs, block by block.
+        firsts: First node of each chosen graph, int64 [B].
+        sizes: Nodes of each, int64 [B].
+    """
+
+    def __init__(
+        self, graph: Graph, adjacency: Callable[[Normalization], SparseMatrix], firsts: Tensor, sizes: Tensor
+    ) -> None:
+        self._x, self._edges, self._features = graph.x, graph.edge_index, None
+        self._whole, self._firsts, self._sizes = adjacency, firsts, sizes
+        self._adjacencies = {}
+
+    def _adjacency(self, normalization: Normalization) -> SparseMatrix:
+        return self._whole(normalization).diagonal_blocks(self._firsts, self._sizes)
 
 
 def constant(graph: Graph) -> Graph:
@@ -158,6 +241,12 @@ def normalized_edges(
         return edges, (1 / degrees)[edges[1]]
     root = degrees.rsqrt()
     return edges, root[edges[0]] * root[edges[1]]
+
+
+def normalized_adjacency(edges: Tensor, nodes: int, normalization: Normalization) -> SparseMatrix:
+    """Return ``normalized_edges`` as a matrix whose rows are the nodes that sum, [nodes, nodes]."""
+    (sources, targets), weight = normalized_edges(edges, nodes, normalization)
+    return sparse_matrix(targets, sources, weight, (nodes, nodes))
 
 
 class Propagation:

@@ -9,7 +9,8 @@ from torch import Tensor
 from regathlon_core.rng import SampleDraw
 from regathlon_core.settings import TaskSettings
 from regathlon_core.task import Batch, Split
-from regathlon_graphs.pyg import Graph, Graphs
+from regathlon_graphs.graph_classification.collected import Collected
+from regathlon_graphs.pyg import Graph
 from regathlon_graphs.task import GraphTask
 
 
@@ -34,7 +35,7 @@ class GraphClassification(GraphTask):
     ) -> None:
         super().__init__(settings)
         self._classes = classes
-        self._graphs = graphs
+        self._collection = Collected(graphs)
         self._labels = labels
         self._splits = splits
 
@@ -46,7 +47,7 @@ class GraphClassification(GraphTask):
     @property
     def in_channels(self) -> int:
         """Features of a node."""
-        channels: int = self._graphs[0].x.shape[1]
+        channels: int = self._collection.x.shape[1]
         return channels
 
     def size(self, split: Split) -> int:
@@ -56,5 +57,4 @@ class GraphClassification(GraphTask):
     def batch(self, split: Split, index: Tensor, draw: SampleDraw | None = None) -> Batch:
         """Return graphs in one, and their labels [B]; there is no augmentation."""
         chosen = self._splits[split][index]
-        graphs = Graphs.from_data_list([self._graphs[i] for i in chosen.tolist()])
-        return Batch(graphs, self._labels[chosen], index=index)
+        return Batch(self._collection.together(chosen), self._labels[chosen], index=index)

@@ -155,7 +155,9 @@ class GraphNetwork(nn.Module):
         x: Tensor = graphs.x
         for block in self.blocks:
             x = block(x, edges)
-        count = graphs.num_graphs if graphs.batch is not None else 1
+        count = (
+            graphs.num_graphs if graphs.batch is not None else 1
+        )  # read, not counted: the last ones may be empty
         logits: Tensor = self.head(self.dropout(_POOL[self.pooling](x, graphs.batch, size=count)))
         return logits
 
