@@ -9,7 +9,9 @@ from typing import ClassVar
 from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
-from regathlon_points.models.settings import PointNetSettings
+from regathlon_points.models.settings import DGCNNSettings, PointNet2Settings, PointNetSettings
+
+MODELS: tuple[type[ModelSettings], ...] = (PointNetSettings, PointNet2Settings, DGCNNSettings)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ShapesSettings(TaskSettings):
         {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
     )
     views: ClassVar[tuple[str, ...]] = ("scale", "rotation", "subsample")
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (PointNetSettings,)
+    models: ClassVar[tuple[type[ModelSettings], ...]] = MODELS
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adam", lr=0.008, weight_decay=1e-4, batch_size=20, budget=Budget(epochs=30), eval_every=5
     )

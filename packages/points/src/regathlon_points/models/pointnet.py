@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regathlon_core.features import FeaturePoint
 from regathlon_core.task import Task
+from regathlon_points.models.layers import dense_layer, scaled, shared_layer
 from regathlon_points.models.settings import PointNetSettings
 
 _SHARED = (64, 64, 64, 128, 1024)
@@ -53,12 +53,12 @@ class PointNet(nn.Module):
     ) -> None:
         super().__init__()
         self.transform = _InputTransform(width) if transform else None
-        shared, head = _scaled(_SHARED, width), _scaled(_HEAD, width)
+        shared, head = scaled(_SHARED, width), scaled(_HEAD, width)
         self.layers = nn.Sequential(
-            *(_shared(i, o) for i, o in zip([in_channels, *shared], shared, strict=False))
+            *(shared_layer(i, o) for i, o in zip([in_channels, *shared], shared, strict=False))
         )
         self.head = nn.Sequential(
-            *(_dense(i, o) for i, o in zip([shared[-1], *head], head, strict=False)),
+            *(dense_layer(i, o) for i, o in zip([shared[-1], *head], head, strict=False)),
             *([nn.Dropout(dropout)] if dropout else []),
         )
         self.classifier = nn.Linear(head[-1], classes)
@@ -94,9 +94,11 @@ class _InputTransform(nn.Module):
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        shared, head = _scaled(_TRANSFORM, width), _scaled(_HEAD, width)
-        self.layers = nn.Sequential(*(_shared(i, o) for i, o in zip([3, *shared], shared, strict=False)))
-        self.head = nn.Sequential(*(_dense(i, o) for i, o in zip([shared[-1], *head], head, strict=False)))
+        shared, head = scaled(_TRANSFORM, width), scaled(_HEAD, width)
+        self.layers = nn.Sequential(*(shared_layer(i, o) for i, o in zip([3, *shared], shared, strict=False)))
+        self.head = nn.Sequential(
+            *(dense_layer(i, o) for i, o in zip([shared[-1], *head], head, strict=False))
+        )
         self.matrix = nn.Linear(head[-1], 9)
         nn.init.zeros_(self.matrix.weight)
         with torch.no_grad():
@@ -105,27 +107,6 @@ class _InputTransform(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         matrix: Tensor = self.matrix(self.head(self.layers(points).max(dim=2).values))
         return matrix.view(-1, 3, 3)
-
-
-def _scaled(channels: Sequence[int], width: float) -> list[int]:
-    return [max(1, round(count * width)) for count in channels]
-
-
-def _shared(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv1d(channels, out, 1, bias=False), nn.BatchNorm1d(out), nn.ReLU())
-
-
-def _dense(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(channels, out, bias=False), _BatchNorm(out), nn.ReLU())
-
-
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch-norm of [B, C] that also takes a batch of one, and normalises it by the running statistics."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and len(x) == 1:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
 
 
 def build_pointnet(settings: PointNetSettings, task: Task) -> PointNet:
