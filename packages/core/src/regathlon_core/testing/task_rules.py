@@ -342,6 +342,8 @@ def soft_loss_compares(task: Task) -> None:
 
 def _gradients(loss: Tensor, outputs: Any) -> Iterator[tuple[str, Tensor | None]]:
     for name, output in tensors(outputs):
+        if not output.requires_grad:  # a box among the outputs, say
+            continue
         yield name, torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)[0]
 
 

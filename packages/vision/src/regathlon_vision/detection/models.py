@@ -211,6 +211,7 @@ def _small_parts(settings: SmallDetectorSettings, classes: int) -> dict[str, Any
         "rpn_post_nms_top_n_test": 2 * settings.proposals,
         "rpn_batch_size_per_image": 64,
         "box_batch_size_per_image": settings.proposals,
+        "box_detections_per_img": 2 * settings.proposals,
         "box_roi_pool": _pool(settings, 5),
         "box_head": TwoMLPHead(settings.channels * 25, wide),
         "box_predictor": FastRCNNPredictor(wide, classes),

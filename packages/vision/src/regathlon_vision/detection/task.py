@@ -128,6 +128,17 @@ class DetectionTask(Task):
         """Return the sum of the model's losses."""
         return torch.stack([loss.float() for loss in outputs.losses.values()]).sum()
 
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the sum of the model's losses; in evaluation mode too, where the layers stay in it."""
+        flags = [(part, part.training) for part in (model, model.rpn, model.roi_heads)]
+        try:
+            for part, _ in flags:
+                part.training = True  # this decides whether losses or detections are made
+            return super().loss(model, batch)
+        finally:
+            for part, training in flags:
+                part.training = training
+
     def soft_loss(self, outputs: Trained, reference: Trained) -> Tensor:
         """Return KL(reference || outputs) of the class probabilities of the reference's regions, averaged over them."""
         logits = class_logits(outputs.heads, outputs.features, reference.boxes, outputs.sizes)

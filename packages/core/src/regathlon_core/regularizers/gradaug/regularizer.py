@@ -110,7 +110,7 @@ class GradAug(_TaughtPasses[GradAugSettings]):
         self.role = PassRole.FULL if self.settings.sub_statistics else PassRole.SUB
 
     def _lesson(self, task: Task, taught: Any, view: View, reference: Any) -> Tensor:
-        if self.settings.labels == "hard":
+        if (self.settings.labels or task.settings.taught_by) == "hard":
             return task.criterion(taught, view.batch)
         return super()._lesson(task, taught, view, reference)
 

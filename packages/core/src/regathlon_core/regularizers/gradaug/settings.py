@@ -23,8 +23,8 @@ class GradAugSettings(RegularizerSettings):
             (images: random scale, the paper's main choice).
         always_min: Whether a single sub-network has width ``alpha``, as in the authors' code; the paper draws it from
             U(alpha, 1).
-        labels: What sub-networks learn: the full network's outputs (``"soft"``) or, as an ablation, the labels
-            (``"hard"``).
+        labels: What sub-networks learn: the full network's outputs (``"soft"``) or the labels (``"hard"``), which is an
+            ablation but in detection; None for what is usual on the task (``TaskSettings.taught_by``).
         sub_statistics: Whether sub-networks move batch-norm's running statistics, too: an ablation that ruins
             evaluation, as the paper says (section 3.1).
     """
@@ -39,13 +39,14 @@ class GradAugSettings(RegularizerSettings):
     alpha: float = 0.8
     views: tuple[str, ...] = ()
     always_min: bool = False
-    labels: Labels = "soft"
+    labels: Labels | None = None
     sub_statistics: bool = False
 
     def __post_init__(self) -> None:
         check_count(self, "n", low=0)
         check_number(self, "alpha", 0.0, 1.0, above_low=True)
-        check_choice(self, "labels", get_args(Labels))
+        if self.labels is not None:
+            check_choice(self, "labels", get_args(Labels))
 
     def refusal(self, task: TaskSettings) -> str | None:
         """Return why it cannot run on this task, or None where it can."""
