@@ -46,6 +46,18 @@ def show_report(folder: Path, selection: str | None) -> None:
     print_report(analyze(read_results(folder), selected(selection)), out())
 
 
+def write_report(folder: Path, file: Path | None, selection: str | None) -> None:
+    """Write a run's page, and its path to standard output."""
+    from regathlon.page import write_page
+
+    results = read_results(folder)
+    file = file or folder
+    if file.is_dir():
+        file /= "report.html"
+    write_page(results, analyze(results, selected(selection)), file)
+    out().print(str(file), soft_wrap=True)
+
+
 def export_results(folder: Path, format_: str, selection: str | None) -> None:
     """Write a run's results to standard output."""
     if format_ not in FORMATS:
