@@ -126,12 +126,19 @@ def status(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    html: Annotated[bool, typer.Option("--html", help="Write one self-contained page.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page [default: DIR/report.html].")
+    ] = None,
     selection: SelectionOption = None,
 ) -> None:
-    """Show a run's leaderboard."""
-    from regathlon.commands.reading import show_report
+    """Show a run's leaderboard, or write it as a page that needs no network."""
+    from regathlon.commands.reading import show_report, write_report
 
-    show_report(folder, selection)
+    if html or out is not None:
+        write_report(folder, out, selection)
+    else:
+        show_report(folder, selection)
 
 
 @app.command()
