@@ -129,8 +129,8 @@ def training_step(
     return run
 
 
-def peak_memory(step: Callable[[], None]) -> int:
-    """Return the most bytes that a step holds beyond what it finds, as the profiler sees allocations on the CPU."""
+def peak_memory(model: nn.Module, step: Callable[[], None]) -> int:
+    """Return the most bytes held in a step, weights, momenta and statistics included, as the profiler sees them."""
     step()
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
@@ -141,7 +141,8 @@ def peak_memory(step: Callable[[], None]) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    return peak
+    parameters = sum(parameter.nbytes for parameter in model.parameters())
+    return peak + 2 * parameters + sum(buffer.nbytes for buffer in model.buffers())
 
 
 def operations(step: Callable[[], None]) -> int:
@@ -187,7 +188,7 @@ def main() -> int:
         }
         times = compare(steps, options.rounds, warm_up=1)
         floor = operations(steps["gradaug"]) / operations(steps["plain"])
-        memory = {key: peak_memory(step) for key, step in steps.items()}
+        memory = {key: peak_memory(model, step) for key, step in steps.items()}
         setting = f"{name}, 32x32, batch {options.batch}"
         results[setting] = times
         found = SimpleNamespace(

@@ -67,10 +67,11 @@ def run_as(model: nn.Module, role: PassRole) -> Iterator[None]:
         >>> int(model.num_batches_tracked)
         0
     """
-    flags = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    flags = [(module, module.training) for module in modules]
     tracked = [
         (module, module.track_running_stats, module.running_mean, module.running_var)
-        for module in model.modules()
+        for module in modules
         if isinstance(module, _NormBase)
     ]
     token = _role.set(role)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -156,8 +156,7 @@ class Interception(TorchFunctionMode):
         self.used: dict[str, dict[int, Dim]] = {}
         """Which axes of the model's own tensors were cut, and how."""
         self._token = object()
-        self._learned = {id(tensor): name for name, tensor in model.named_parameters()}
-        self._buffers = {id(tensor): name for name, tensor in model.named_buffers()}
+        self._learned, self._buffers = own_tensors(model)
         self._anonymous: dict[int, tuple[str, Tensor]] = {}
         self._uses: dict[str, int] = {}
         self._drawn: dict[torch.Generator, Tensor] = {}
@@ -441,18 +440,42 @@ class Interception(TorchFunctionMode):
             raise Retrace(message)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists, dictionaries and data classes."""
+def own_tensors(model: nn.Module) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the names of a model's parameters and of its buffers, by the tensors' ids."""
+    learned: dict[int, str] = {}
+    buffers: dict[int, str] = {}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for found, own in ((learned, module._parameters), (buffers, module._buffers)):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    found.setdefault(id(tensor), prefix + name)
+    return learned, buffers
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists, dictionaries and data classes."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
+    elif type(value) in _SCALARS:
+        return
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, found)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            _collect(item, found)
     elif dataclasses.is_dataclass(value):
-        yield from tensors_in(vars(value))
+        _collect(vars(value), found)
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str, torch.dtype, torch.device})
 
 
 def _inside(name: str, layer: str) -> bool:

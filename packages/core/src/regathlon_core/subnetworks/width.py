@@ -107,10 +107,12 @@ def subnetwork(
     """
     if not 0 < width <= 1:
         raise UserError(f"The width of a sub-network is in (0, 1], not {width}.")
-    names = dict(model.named_modules())
     for name in output_layers or ():
-        if name not in names:
-            raise unknown("layer", name, filter(None, names))
+        try:
+            model.get_submodule(name)
+        except AttributeError:
+            names = (known for known, _ in model.named_modules() if known)
+            raise unknown("layer", name, names) from None
     if isinstance(model.__dict__.get("forward"), _Forward):
         raise UserError(f"This {type(model).__name__} is inside a sub-network block already.")
     sub = SubNetwork()
@@ -165,7 +167,12 @@ class _Forward:
                 ) from None
 
     def _plan(self) -> Plan:
-        shapes = tuple((name, tensor.shape) for name, tensor in self.model.named_parameters())
+        shapes = tuple(
+            (name, tensor.shape)
+            for module in self.model.modules()
+            for name, tensor in module._parameters.items()
+            if tensor is not None
+        )
         return _plans.setdefault(self.model, {}).setdefault((self.output_layers, shapes), Plan())
 
     def _run(self, plan: Plan, args: Any, kwargs: Any) -> Any:

@@ -148,8 +148,10 @@ def batch_norm(run: Interception, function: Any, input: Tensor, *args: Any, **kw
         name: run.fit(arg, channels) if isinstance(arg, Tensor) else arg for name, arg in kwargs.items()
     }
     out = function(input, *cut, **kwargs)
-    if function is F.batch_norm and isinstance(axes[1], Dim) and args[4:5] == (True,):
-        for own, moved in zip(args[:2], cut[:2], strict=True):  # running mean and variance, where they may move
+    if function is F.batch_norm and isinstance(axes[1], Dim) and kwargs.get("training"):
+        for own, moved in zip(
+            args[:2], cut[:2], strict=True
+        ):  # running mean and variance, where they may move
             if isinstance(own, Tensor) and moved.data_ptr() != own.data_ptr():
                 own[run.positions(axes[1], own.device)] = moved  # a part in several pieces is a copy
     return run.put(out, axes)

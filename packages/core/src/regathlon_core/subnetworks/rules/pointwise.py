@@ -70,7 +70,7 @@ def elementwise(run: Interception, function: Any, *args: Any, **kwargs: Any) -> 
     """Join the operands as broadcasting does, cut the free ones."""
     if function is torch.where and len(args) == 1:  # the positions of what is not zero
         return whole(run, function, *args)
-    tensors = list(tensors_in((args, kwargs)))
+    tensors = tensors_in((args, kwargs))
     axes = broadcast(run, tensors)
     if writes(function, kwargs):
         target = args[0]
@@ -170,7 +170,7 @@ def constant(run: Interception, function: Any, input: Tensor, *args: Any, **kwar
 def reduction(run: Interception, function: Any, input: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Reduce over the positions that are kept, as a smaller model does; found indices are full-width positions."""
     name = function.__name__
-    if name in ("max", "min") and [*tensors_in((args, kwargs))]:  # of two tensors
+    if name in ("max", "min") and tensors_in((args, kwargs)):  # of two tensors
         return elementwise(run, function, input, *args, **kwargs)
     out = function(input, *args, **kwargs)
     place = 1 if "norm" in name else 0
