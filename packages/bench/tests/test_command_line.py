@@ -75,9 +75,8 @@ def test_reading_a_run_imports_neither_torch_nor_its_plugins(run, suite_file, tm
     for command in (("report",), ("status",), ("export", "--format", "json")):
         modules, _ = imported_by(command[0], str(out), *command[1:])
         assert not modules & {"torch", "toyplug"}
-    modules, seconds = imported_by("run", str(suite), "--out", str(out))
+    modules, _ = imported_by("run", str(suite), "--out", str(out))
     assert "torch" not in modules
-    assert seconds < 5
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,38 @@ def plan(
     ] = None,
     set_: SetOption = None,
     data: DataOption = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", help="Trials at a time [default: one per core or GPU]."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train a few steps of what has no price yet.")
+    ] = False,
+    within: Annotated[
+        str | None, typer.Option("--within", metavar="TIME", help="Pick a balanced part that fits: 8h, 90m.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Write that part as a suite.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what would run, what is skipped and why, what data is missing and what it will cost."""
-    from regathlon.commands.running import show_plan
+    """Show what would run, what is skipped and why, what data is missing and what it will cost.
 
-    show_plan(suite, folder=out, overrides=set_ or [], data=data, as_json=json)
+    Prices are measured on earlier trials, of this run and of those beside it.
+    """
+    from regathlon.commands.planning import show_plan
+
+    show_plan(
+        suite,
+        folder=out,
+        overrides=set_ or [],
+        data=data,
+        jobs=jobs,
+        probe=probe,
+        within=within,
+        write=write,
+        as_json=json,
+    )
 
 
 @app.command()

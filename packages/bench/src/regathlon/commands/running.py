@@ -1,17 +1,16 @@
-"""``regathlon run`` and ``regathlon plan``."""
+"""``regathlon run``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from regathlon import datasets, plugins
 from regathlon.analysis import analyze
 from regathlon.cli import DONE, INTERRUPTED, SOME_FAILED
-from regathlon.commands.output import err, out, write_json, write_table
-from regathlon.estimate import Estimator, duration
+from regathlon.commands.output import err, out
+from regathlon.estimate import duration
 from regathlon.executors import Options
 from regathlon.executors.local import visible_gpus
 from regathlon.plan import Plan, make_plan
@@ -37,7 +36,7 @@ def run_suite(
 ) -> int:
     """Run a suite and return the exit code; see ``regathlon run --help``."""
     started = time.monotonic()
-    suite, folder = _load(source, folder, overrides)
+    suite, folder = load(source, folder, overrides)
     folder = folder or Path("runs") / suite.name
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {jobs}.")
@@ -56,7 +55,7 @@ def run_suite(
     )
     console = err()
     if not plan.trials:
-        for line in _skipped(plan):
+        for line in skipped(plan):
             console.print(f"skipped: {line}", soft_wrap=True)
         raise UserError(f"Nothing of the suite {suite.name!r} can run here: every cell is skipped.")
     try:
@@ -86,67 +85,7 @@ def run_suite(
     return SOME_FAILED if failed or left else DONE
 
 
-def show_plan(
-    source: str, *, folder: Path | None, overrides: Sequence[str], data: Path | None, as_json: bool
-) -> None:
-    """Print what a suite would run; see ``regathlon plan --help``."""
-    suite, folder = _load(source, folder, overrides)
-    plan = make_plan(suite, datasets.root(data))
-    run = RunFolder(folder or Path("runs") / suite.name)
-    estimator, todo, done = Estimator(), [], 0
-    for trial in plan.trials:
-        record = trial.record()
-        state = run.trial(record["folder"]).state()
-        if state.status == "done" and state.result is not None:
-            done += 1
-            estimator.observe(record, float(state.result.get("wall_seconds") or 0.0))
-        else:
-            todo.append(record)
-    seconds = estimator.remaining(todo, (), cores()) if todo else 0.0
-    if as_json:
-        write_json({**plan.record(), "done": done, "to_run": len(todo), "expected_seconds": seconds})
-        return
-    _print_plan(plan, todo, done, seconds)
-
-
-def _print_plan(plan: Plan, todo: list[dict[str, Any]], done: int, seconds: float | None) -> None:
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    budgets: dict[tuple[str, str, str], str] = {}
-    for trial in plan.trials:
-        record = trial.record()
-        key = (record["task"], record["model"], record["regularizer"])
-        groups.setdefault(key, []).append(trial.seed)
-        budget = trial.recipe.budget
-        budgets[key] = f"{budget.amount:g} {budget.kind}"
-    rows = [
-        {"task": task, "model": model, "regularizer": regularizer, "seeds": seeds, "budget": budgets[key]}
-        for key, seeds in groups.items()
-        for task, model, regularizer in [key]
-    ]
-    if rows:
-        write_table(rows, ("task", "model", "regularizer", "seeds", "budget"))
-    console = out()
-    if plan.skipped:
-        console.print()
-        console.print("Skipped:")
-        for line in _skipped(plan):
-            console.print(f"  {line}", soft_wrap=True)
-    if plan.refused_evaluations:
-        console.print()
-        console.print("Evaluations left out:")
-        for task, reasons in plan.refused_evaluations.items():
-            for reason in reasons.values():
-                console.print(f"  {task}: {reason}", soft_wrap=True)
-    console.print()
-    cost = "not yet known" if seconds is None else f"about {duration(seconds)}" if todo else "nothing to do"
-    console.print(
-        f"{plan.suite.name}: {len(plan.trials)} trials, {done} done, {len(todo)} to run; "
-        f"{len(plan.skipped)} cells skipped. Time on {cores()} cores: {cost}.",
-        soft_wrap=True,
-    )
-
-
-def _load(source: str, given: Path | None, overrides: Sequence[str]) -> tuple[Suite, Path | None]:
+def load(source: str, given: Path | None, overrides: Sequence[str]) -> tuple[Suite, Path | None]:
     """Load a suite; a run directory stands for the suite that was run in it."""
     if Path(source).is_dir() and (Path(source) / "suite.yaml").is_file():
         folder = Path(source)
@@ -158,7 +97,7 @@ def _load(source: str, given: Path | None, overrides: Sequence[str]) -> tuple[Su
     return load_suite(source, overrides), given
 
 
-def _skipped(plan: Plan) -> Iterator[str]:
+def skipped(plan: Plan) -> Iterator[str]:
     """Yield a line per task and reason."""
     groups: dict[tuple[str, str], dict[str, int]] = {}
     for cell in plan.skipped:
