@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,9 +43,7 @@ def test_every_modality_is_in_the_table(work: Path) -> None:
 
 
 def test_run_again_does_nothing_and_says_so(work: Path) -> None:
-    start = time.monotonic()
     ran = regathlon("run", "--out", "runs/q", cwd=work)
-    assert time.monotonic() - start < 5
     assert ran.returncode == 0
     assert "nothing to do" in (ran.stdout + ran.stderr).lower()
 

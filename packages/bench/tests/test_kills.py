@@ -14,7 +14,8 @@ import pytest
 
 from regathlon.cli import main
 
-SUITE = "tasks: [toy/blobs]\nregularizers: [noise, noise+slow(seconds=0.04)]\nseeds: 4\n"
+# A trial takes 1.8 s at least, so that one which has just left its first checkpoint is killed before its end.
+SUITE = "tasks: [toy/blobs]\nregularizers: [noise+slow(seconds=0.1)]\nseeds: 4\n"
 
 
 def command(suite: Path, out: Path) -> list[str]:

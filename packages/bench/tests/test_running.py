@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from regathlon.cli import main
 from regathlon.export import COLUMNS
+from regathlon.run import ONE_KEYSTROKE
 
 SUITE = "tasks: [toy/blobs]\nregularizers: [none, noise, noise+mix]\nseeds: 2\n"
 
@@ -188,11 +190,28 @@ def test_a_lost_plan_is_made_again(run, suite_file, tmp_path):
     assert numbers(run, out) == before
 
 
+def interrupt(when: Callable[[], bool], times: int = 1) -> threading.Thread:
+    """Send Ctrl-C to this process once something has happened, however long that takes; return the thread."""
+
+    def send() -> None:
+        while not when():
+            time.sleep(0.02)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(2 * ONE_KEYSTROKE)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
 def test_interrupting_keeps_checkpoints_and_going_on_gives_the_same_numbers(run, suite_file, tmp_path):
-    suite = suite_file("tasks: [toy/blobs]\nregularizers: [noise+slow(seconds=0.06)]\nseeds: 3\n")
+    suite = suite_file("tasks: [toy/blobs]\nregularizers: [noise+slow(seconds=0.1)]\nseeds: 3\n")
     out = tmp_path / "out"
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    # After an epoch of a trial; the two that are left take longer than the signal.
+    thread = interrupt(lambda: any(path.read_text() for path in out.glob("trials/*/metrics.jsonl")))
     code, _, said = run("run", suite, "--out", out, "--jobs", 2)
+    thread.join()
     assert code == 130, said
     assert "Go on with: regathlon run" in said
     assert list((out / "trials").glob("*/checkpoint.pt"))
@@ -214,13 +233,13 @@ def test_interrupting_keeps_checkpoints_and_going_on_gives_the_same_numbers(run,
 
 def test_a_second_interrupt_stops_now(run, suite_file, tmp_path):
     suite = suite_file("tasks: [toy/blobs]\nregularizers: [slow(seconds=20)]\nseeds: 1\n")
-    for seconds in (1.0, 1.5):
-        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
-    started = time.monotonic()
-    code, _, said = run("run", suite, "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    thread = interrupt(lambda: any(out.glob("trials/*/status.json")), times=2)
+    code, _, said = run("run", suite, "--out", out)
+    thread.join()
     assert code == 130
     assert "Stopped now" in said
-    assert time.monotonic() - started < 10
+    assert not list(out.glob("trials/*/result.json"))
 
 
 def test_selections_read_other_epochs(run, suite_file, tmp_path):
