@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -158,11 +157,8 @@ class DetectionTask(Task):
 
     def features(self, model: nn.Module) -> Sequence[FeaturePoint]:
         """Return the outputs of the backbone's residual blocks; those of its last two groups are default ones."""
-        backbone: Any = model.backbone
-        return [
-            dataclasses.replace(point, module=f"backbone.body.{point.module}")
-            for point in points.feature_points(backbone.body)
-        ]
+        body: nn.Module = model.get_submodule("backbone.body")
+        return points.residual_points(body, "backbone.body.")
 
     def output_layers(self, model: nn.Module) -> Sequence[str]:
         """Return the pyramid and both stages: sub-networks are narrow in the backbone and where it enters the pyramid."""
