@@ -16,6 +16,7 @@ from regathlon_core.errors import NoEffectWarning, UserError, unknown
 
 Layout = Literal["channels_first", "channels_last", "nodes"]
 Side = Literal["output", "input", "skip"]
+Grouping = Literal["batch", "size", "node"]
 Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
 """Takes a module, its positional arguments and the features at a point; returns features to go on with, or None."""
 
@@ -163,6 +164,7 @@ def on_channels_first(
     layout: Layout,
     act: Callable[[Tensor, Tensor | None], Tensor],
     graph_of_node: Tensor | None = None,
+    grouping: Grouping = "batch",
 ) -> Tensor:
     """Apply ``act``, which expects [B, C, *spatial], to a tensor of any layout.
 
@@ -174,6 +176,10 @@ def on_channels_first(
         layout: How they are laid out.
         act: Takes the features and which positions are there: bool [B, N], or None for all of them.
         graph_of_node: For ``"nodes"``: the graph that each node belongs to, int64 [N], rising from 0; None for one graph.
+        grouping: How much of a batch of graphs ``act`` has to see at once: all of it (``"batch"``); or graphs of about the
+            same size, group by group, which are filled up less (``"size"``), where what happens to one has nothing to do
+            with the others; or the nodes of all as positions of a single sample (``"node"``), where neither has what
+            happens to positions.
     """
     if layout == "channels_first":
         return act(x, None)
@@ -181,13 +187,37 @@ def on_channels_first(
         view = x.transpose(-1, -2)
         out = act(view, None)
         return x if out is view else out.transpose(-1, -2)
-    if graph_of_node is None:
+    if graph_of_node is None or grouping == "node":
         view = x.T[None]
         out = act(view, None)
         return x if out is view else out[0].T
     sizes = torch.bincount(graph_of_node)
-    place = torch.arange(len(x), device=x.device) - (sizes.cumsum(0) - sizes)[graph_of_node]
-    present = torch.arange(int(sizes.max()), device=x.device) < sizes[:, None]
-    view = x.new_zeros(*present.shape, x.shape[1]).index_put((graph_of_node, place), x).transpose(1, 2)
+    if grouping == "batch":
+        return _filled_up(x, sizes, graph_of_node, act)
+    # The largest of a group is less than four times the smallest.
+    group = (sizes.clamp(min=1).double().log2() / 2).floor()[graph_of_node]
+    nodes = [(group == number).nonzero()[:, 0] for number in group.unique()]
+    parts = []
+    for chosen in nodes:
+        _, renumbered, counts = graph_of_node[chosen].unique_consecutive(
+            return_inverse=True, return_counts=True
+        )
+        parts.append(_filled_up(x.index_select(0, chosen), counts, renumbered, act))
+    return torch.cat(parts).index_select(0, torch.cat(nodes).argsort())
+
+
+def _filled_up(
+    x: Tensor, sizes: Tensor, graph_of_node: Tensor, act: Callable[[Tensor, Tensor | None], Tensor]
+) -> Tensor:
+    """Apply ``act`` to graphs that are filled up with zeros to the largest."""
+    graphs, largest, channels = len(sizes), int(sizes.max()), x.shape[1]
+    begins = sizes.cumsum(0) - sizes
+    place = (
+        torch.arange(len(x), device=x.device)
+        + (torch.arange(graphs, device=x.device) * largest - begins)[graph_of_node]
+    )
+    present = torch.arange(largest, device=x.device) < sizes[:, None]
+    view = x.new_zeros(graphs * largest, channels).index_copy(0, place, x)
+    view = view.view(graphs, largest, channels).transpose(1, 2)
     out = act(view, present)
-    return x if out is view else out.transpose(1, 2)[graph_of_node, place]
+    return x if out is view else out.transpose(1, 2).reshape(-1, channels).index_select(0, place)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from regathlon_core.errors import UserError
 from regathlon_core.features import (
     FeaturePoint,
+    Grouping,
     hook_point,
     on_channels_first,
     points_by_name,
@@ -171,6 +172,10 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
     def prepare(self, points: Sequence[FeaturePoint]) -> None:
         """Register parameters or buffers per place; called by ``attach``. The default has none."""
 
+    def grouping(self) -> Grouping:
+        """Return how much of a batch of graphs ``act`` has to see at once (``on_channels_first``); the default: all of it."""
+        return "batch"
+
     def schedule(self, progress: float) -> float:
         """Return the share of the full strength at a point of the budget; the default is constant."""
         return 1.0
@@ -266,6 +271,7 @@ class FeatureRegularizer(Regularizer[S], abc.ABC):
             point.layout,
             lambda x, present: self._regularize(x, point.name, present),
             self._graph_of_node,
+            self.grouping(),
         )
 
     def _remember_graphs(self, task: Task) -> Callable[[nn.Module, Any], None]:

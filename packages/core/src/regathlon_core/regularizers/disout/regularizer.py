@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from regathlon_core.features import FeaturePoint
+from regathlon_core.features import FeaturePoint, Grouping
 from regathlon_core.passes import PassRole, current_role
 from regathlon_core.regularizer import FeatureRegularizer
 from regathlon_core.regularizers.disout.functional import disout, sample_channel_weights
@@ -73,6 +73,10 @@ class Disout(FeatureRegularizer[DisoutSettings]):
     def schedule(self, progress: float) -> float:
         """Return the share of the full rate."""
         return progress if self.settings.schedule == "linear" else 1.0
+
+    def grouping(self) -> Grouping:
+        """Blocks belong to a sample, single units do not; the deviation is that of the batch."""
+        return "node" if self.settings.block_size == 1 else "batch"
 
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Return the features with blocks distorted."""

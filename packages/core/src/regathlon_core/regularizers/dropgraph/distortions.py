@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from regathlon_core.errors import UserError
 from regathlon_core.regularizers.dropgraph.functional import (
     graph_reasoning,
+    groups_of_sizes,
+    sample_graph_vertices,
     sample_vertices,
     take_positions,
     vertex_adjacency,
@@ -119,6 +121,40 @@ class Graph(Distortions):
         shares = vertices.new_ones(index.shape) if valid is None else valid.to(vertices.dtype)
         shares = shares / shares.sum(dim=1, keepdim=True)
         return Distorted(kept, graph_reasoning(vertices, adjacency, *weights, pool=shares))
+
+    def of_graphs(self, x: Tensor, graph_of_node: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Reason over the vertices of many graphs, each by itself, and pool; only vertices are ever filled up.
+
+        Args:
+            x: Features of nodes [N, C], any floating dtype.
+            graph_of_node: Graph of each node, int64 [N], rising from 0.
+            generator: Source of randomness.
+
+        Returns:
+            A distortion for each graph, float32 or float64 [B, C]; zero for a graph without a node.
+        """
+        settings = self.settings
+        vertices, counts = sample_graph_vertices(
+            graph_of_node, settings.alpha, limit=settings.max_vertices, generator=generator
+        )
+        values = x.index_select(0, vertices)
+        values = values if x.dtype == torch.float64 else values.float()
+        weights = [weight.to(values.dtype) for weight in (self.w1, self.w2, self.w3)]
+        ends = counts.cumsum(0)
+        made, order = [], []
+        for graphs in groups_of_sizes(counts):
+            size = counts[graphs]
+            columns = torch.arange(int(size.max()), device=x.device)
+            valid = columns < size[:, None]
+            index = ((ends - counts)[graphs, None] + columns).clamp_(max=len(vertices) - 1)
+            members = values.index_select(0, index.flatten()).view(*index.shape, -1)
+            adjacency = vertex_adjacency(
+                members, settings.adjacency, settings.temperature, valid, learned=self.edges
+            )
+            shares = valid / size.to(values.dtype)[:, None]
+            made.append(graph_reasoning(members, adjacency, *weights, pool=shares)[:, 0])
+            order.append(graphs)
+        return values.new_zeros(len(counts), x.shape[1]).index_copy(0, torch.cat(order), torch.cat(made))
 
 
 def _owners(index: Tensor, valid: Tensor | None, positions: int, generator: torch.Generator | None) -> Tensor:

@@ -67,6 +67,48 @@ def sample_vertices(
     return index, torch.arange(index.shape[1], device=index.device) < counts[:, None]
 
 
+def sample_graph_vertices(
+    graph_of_node: Tensor, alpha: float, *, limit: int = 1024, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draw max(1, round(alpha · nodes)) distinct nodes of every graph that has any, uniformly.
+
+    Args:
+        graph_of_node: Graph of each node, int64 [N], rising from 0.
+        alpha: Share of nodes that become vertices, in (0, 1].
+        limit: Most vertices of a graph.
+        generator: Source of randomness.
+
+    Returns:
+        Nodes, int64 [V], graph by graph, and how many of each graph, int64 [B].
+
+    Example:
+        >>> graph_of_node = torch.tensor([0, 0, 0, 0, 2])
+        >>> nodes, counts = sample_graph_vertices(graph_of_node, 0.5, generator=torch.Generator().manual_seed(0))
+        >>> counts.tolist(), graph_of_node[nodes].tolist()
+        ([2, 0, 1], [0, 0, 2])
+    """
+    sizes = torch.bincount(graph_of_node)
+    counts = torch.minimum((alpha * sizes).round().long().clamp(1, limit), sizes)
+    # Single precision would make ties likely in a batch of many nodes.
+    drawn = torch.rand(
+        len(graph_of_node), generator=generator, device=graph_of_node.device, dtype=torch.float64
+    )
+    order = (drawn + graph_of_node).argsort()
+    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[graph_of_node]
+    return order[rank < counts[graph_of_node]], counts
+
+
+def groups_of_sizes(sizes: Tensor) -> list[Tensor]:
+    """Return which sizes above 0 are about the same, int64 each: the largest of a group is less than four times the smallest.
+
+    Example:
+        >>> [group.tolist() for group in groups_of_sizes(torch.tensor([3, 70, 0, 2, 5]))]
+        [[0, 3], [4], [1]]
+    """
+    group = (sizes.clamp(min=1).double().log2() / 2).floor().masked_fill(sizes == 0, -1.0)
+    return [(group == number).nonzero()[:, 0] for number in group.unique().tolist() if number >= 0]
+
+
 def vertex_adjacency(
     vertices: Tensor,
     kind: Adjacency = "dissimilarity",

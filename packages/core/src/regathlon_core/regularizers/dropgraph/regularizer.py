@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
-from regathlon_core.features import FeaturePoint
+from regathlon_core.features import FeaturePoint, Grouping
 from regathlon_core.ops.block_mask import sample_block_mask
 from regathlon_core.ops.drop import keep_scale
+from regathlon_core.ops.sampling import sample_bernoulli
+from regathlon_core.passes import PassRole, current_role
 from regathlon_core.regularizer import FeatureRegularizer
 from regathlon_core.regularizers.dropgraph.distortions import DISTORTIONS, Distortions, Features
-from regathlon_core.regularizers.dropgraph.functional import SCHEDULES, replace_positions
+from regathlon_core.regularizers.dropgraph.functional import SCHEDULES, cast_within, replace_positions
 from regathlon_core.regularizers.dropgraph.settings import DropGraphSettings
 
 
@@ -71,6 +74,10 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
         """Return the share of the full probability."""
         return SCHEDULES[self.settings.schedule](progress)
 
+    def grouping(self) -> Grouping:
+        """Every sample has a graph of its own."""
+        return "size"
+
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Distort features [B, C, *spatial]."""
         settings = self.settings
@@ -91,6 +98,34 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
             made = self._distortions(place)(features, generator)
             out = replace_positions(made.x, dropped.flatten(2), made.values, made.owner, generator).view_as(x)
         return out * keep_scale(dropped).to(x.dtype) if settings.rescale else out
+
+    def _at(self, point: FeaturePoint, features: Tensor) -> Tensor:
+        settings, graph_of_node = self.settings, self._graph_of_node
+        by_graph = settings.distortion == "graph" and settings.pool == "mean" and settings.block_size == 1
+        if (
+            point.layout != "nodes"
+            or graph_of_node is None
+            or not by_graph
+            or settings.per_channel
+            or settings.rescale
+        ):
+            return super()._at(point, features)
+        if current_role() in (PassRole.PROBE, PassRole.ATTRIBUTION):
+            return features
+        return self._act_on_graphs(features, graph_of_node, point.name)
+
+    def _act_on_graphs(self, x: Tensor, graph_of_node: Tensor, place: str) -> Tensor:
+        """Distort nodes [N, C] of many graphs, without filling them up to one size."""
+        p = self.settings.p * self.rate(place) * self.strength
+        if self.settings.p == 0 or (p.device.type == "cpu" and p == 0):
+            return x
+        generator = self._generator
+        dropped = sample_bernoulli((len(x),), p, generator=generator, device=x.device).nonzero()[:, 0]
+        with torch.autocast(x.device.type, enabled=False):
+            graph: Any = self._distortions(place)
+            values = graph.of_graphs(x, graph_of_node, generator).index_select(0, graph_of_node[dropped])
+            noise = torch.rand(values.shape, generator=generator, device=x.device, dtype=values.dtype)
+            return x.index_copy(0, dropped, cast_within(values * noise, x.dtype))
 
     def _distortions(self, place: str) -> Distortions:
         key = _key(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from regathlon_core.features import Grouping
 from regathlon_core.regularizer import FeatureRegularizer
 from regathlon_core.regularizers.dropout.functional import dropout
 from regathlon_core.regularizers.dropout.settings import DropoutSettings
@@ -21,6 +22,10 @@ class Dropout(FeatureRegularizer[DropoutSettings]):
     """
 
     Settings = DropoutSettings
+
+    def grouping(self) -> Grouping:
+        """Units are dropped one by one."""
+        return "node"
 
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Return the features with units dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from regathlon_core.features import Grouping
 from regathlon_core.regularizer import FeatureRegularizer
 from regathlon_core.regularizers.spatial_dropout.functional import spatial_dropout
 from regathlon_core.regularizers.spatial_dropout.settings import SpatialDropoutSettings
@@ -21,6 +22,10 @@ class SpatialDropout(FeatureRegularizer[SpatialDropoutSettings]):
     """
 
     Settings = SpatialDropoutSettings
+
+    def grouping(self) -> Grouping:
+        """Positions are dropped one by one, channels sample by sample."""
+        return "node" if self.settings.mode == "position" else "size"
 
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:
         """Return the features with channels or positions dropped."""
