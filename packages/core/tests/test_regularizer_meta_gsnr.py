@@ -159,7 +159,9 @@ def test_without_the_first_mask_gradients_do_not_matter() -> None:
         regularizer = MetaGSNR(p=0.2, m1="ones", block_size=2, meta_lr=0.0)
         regularizer.attach(model, task)
         probe = regularizer._probe
-        regularizer._probe = lambda *a, sign=sign, probe=probe: {k: sign * g**2 for k, g in probe(*a).items()}
+        regularizer._probe = lambda *a, sign=sign, probe=probe, **k: {
+            place: sign * grads**2 for place, grads in probe(*a, **k).items()
+        }
         regularizer.transform(model, batch, task, stream(0, "step"))
         masks.append(regularizer._dropped)
         regularizer.detach()

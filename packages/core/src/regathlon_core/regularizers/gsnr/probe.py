@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from regathlon_core.features import FeaturePoint
 from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.regularizer import FeatureRegularizer
+from regathlon_core.regularizers.gsnr.prefix import SharedPrefix
 from regathlon_core.settings import RegularizerSettings
 from regathlon_core.task import Batch, Task
 
@@ -24,11 +26,21 @@ class ProbingRegularizer(FeatureRegularizer[S]):
         super().__init__(settings, **keywords)
         self._points: dict[str, FeaturePoint] = {}
         self._probed: dict[str, Tensor] | None = None
+        self._prefix: SharedPrefix | None = None
+
+    def after_step(self, progress: float) -> None:
+        """Forget what the step's probe computed, and move the schedule on."""
+        super().after_step(progress)
+        if self._prefix is not None:
+            self._prefix.forget()
 
     def detach(self) -> None:
         """Remove the hooks and forget the places."""
         super().detach()
         self._points = {}
+        if self._prefix is not None:
+            self._prefix.remove()
+            self._prefix = None
 
     def _hook(self, point: FeaturePoint) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
         regularize = super()._hook(point)
@@ -42,14 +54,21 @@ class ProbingRegularizer(FeatureRegularizer[S]):
 
         return note_or_regularize
 
-    def _probe(self, model: nn.Module, batch: Batch, task: Task, device: torch.device) -> dict[str, Tensor]:
-        """Return every place's gradients as [samples, C, *positions]."""
+    def _probe(
+        self, model: nn.Module, batch: Batch, task: Task, device: torch.device, *, lend: bool = False
+    ) -> dict[str, Tensor]:
+        """Return every place's gradients as [samples, C, *positions].
+
+        With ``lend``, the pass that trains on the same inputs takes over what the probe computed before the first place.
+        """
+        lent: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if lend and all(point.side == "output" for point in self._points.values()):
+            if self._prefix is None:
+                self._prefix = self._find_prefix(model, batch, task, device)
+            lent = self._prefix.recording(model)
         self._probed = {}
         try:
-            with (
-                run_as(model, PassRole.PROBE),
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-            ):
+            with _probing(model, device), lent:
                 loss = task.loss(model, batch)
             reached = {name: output for name, output in self._probed.items() if output.requires_grad}
             grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)
@@ -57,6 +76,20 @@ class ProbingRegularizer(FeatureRegularizer[S]):
             self._probed = None
         found = zip(reached, grads, strict=True)
         return {name: _by_sample(grad, self._points[name]) for name, grad in found if grad is not None}
+
+    def _find_prefix(self, model: nn.Module, batch: Batch, task: Task, device: torch.device) -> SharedPrefix:
+        def run() -> None:
+            with _probing(model, device), torch.no_grad():
+                task.loss(model, batch)
+
+        return SharedPrefix(model, [point.module for point in self._points.values()], run)
+
+
+@contextlib.contextmanager
+def _probing(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run passes as probes, from which torch's global generator comes back as it was."""
+    with run_as(model, PassRole.PROBE), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def _by_sample(grad: Tensor, point: FeaturePoint) -> Tensor:

@@ -53,7 +53,8 @@ class GSNRDrop(ProbingRegularizer[GSNRDropSettings]):
     def transform(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Batch:
         """Ask for the gradients at every place; the batch stays as it is."""
         super().transform(model, batch, task, generator)
-        self._gradients = self._probe(model, batch, task, generator.device) if self.settings.p > 0 else {}
+        if self.settings.p > 0:
+            self._gradients = self._probe(model, batch, task, generator.device, lend=True)
         return batch
 
     def act(self, x: Tensor, generator: torch.Generator | None, place: str) -> Tensor:

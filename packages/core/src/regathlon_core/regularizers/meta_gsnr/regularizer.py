@@ -97,7 +97,7 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         if learns and int(self.steps) % settings.every == 0:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 self._learn(model, batch, task, generator)
-        gradients = self._probe(model, batch, task, device)
+        gradients = self._probe(model, batch, task, device, lend=True)
         first = self._first(gradients, generator)
         degrees = self._degrees(self.phi, gradients, self._noise(gradients, generator))
         self._dropped = {place: first[place] | (degrees[place] > 0.5) for place in first}
