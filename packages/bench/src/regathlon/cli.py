@@ -171,7 +171,10 @@ def report(
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     format_: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="csv, json, markdown or latex.")
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help="csv, json, markdown, latex; or bibtex: whom to cite."
+        ),
     ] = "csv",
     selection: SelectionOption = None,
 ) -> None:

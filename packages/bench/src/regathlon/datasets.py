@@ -35,6 +35,11 @@ def missing(dataset: str, data: Path | None) -> str | None:
     return f"data set {dataset} is not here ({files[0]}{more}): regathlon data fetch {dataset}"
 
 
+def citation(dataset: str) -> str:
+    """Return what a data set's manifest says to cite; empty where there is no manifest."""
+    return regathlon_data.manifest(dataset).citation if dataset in names() else ""
+
+
 def listing(data: Path | None) -> list[dict[str, Any]]:
     """Return a row per data set."""
     rows = []

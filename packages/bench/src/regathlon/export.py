@@ -1,4 +1,4 @@
-"""Results as CSV, JSON, Markdown and LaTeX."""
+"""Results as CSV, JSON, Markdown and LaTeX, and whom to cite as BibTeX."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from regathlon import wording
 from regathlon.analysis import EXPLAINED, Analysis
+from regathlon.citations import to_bibtex
 from regathlon.files import finite
 from regathlon.leaderboard import Row, Table
 from regathlon.results import Outcome, Results
@@ -201,4 +202,5 @@ FORMATS: Mapping[str, Callable[[Results, Analysis], str]] = {
     "json": to_json,
     "markdown": to_markdown,
     "latex": to_latex,
+    "bibtex": lambda results, analysis: to_bibtex(results),
 }

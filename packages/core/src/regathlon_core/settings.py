@@ -81,6 +81,8 @@ class Declaration:
     """One line for listings."""
     implementation: ClassVar[str]
     """``"module:attribute"`` of what ``build`` calls."""
+    citation: ClassVar[str] = ""
+    """Whom to cite: keys of the ``references.bib`` beside it, separated by spaces; a card's BibTeX needs none."""
 
     # A mapping would not be hashable, so settings are scalars or tuples of scalars.
     def settings(self) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
-from pathlib import Path
 from typing import Any
 
 from regathlon import datasets, plugins
+from regathlon.citations import card
 from regathlon.commands.output import out
 from regathlon.grammar import parse
 from regathlon_core.errors import UserError, unknown
@@ -52,9 +51,9 @@ def _print(text: str) -> None:
 
 
 def _applicable(declared: type[Applicable]) -> str:
-    card = _card(declared)
+    text = card(declared)
     needs = [f"* {CAPABILITIES.get(need, need)}" for need in sorted(declared.needs)]
-    parts = [card or f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared)]
+    parts = [text or f"# {declared.name}\n\n{_docstring(declared)}", _settings(declared)]
     if needs:
         parts.append("Needs of a task:\n" + "\n".join(needs))
     return "\n\n".join(filter(None, parts))
@@ -82,15 +81,6 @@ def _model(declared: type[Declaration]) -> str:
         f"Of the tasks: {', '.join(tasks)}.",
     ]
     return "\n\n".join(filter(None, parts))
-
-
-def _card(declared: type[Declaration]) -> str | None:
-    """Return the ``card.md`` beside a declaration, without importing more than is imported already."""
-    spec = importlib.util.find_spec(declared.__module__)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).with_name("card.md")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def _docstring(declared: type) -> str:

@@ -51,6 +51,7 @@ class NodeGcnSettings(NodeNetworkSettings):
 
     name: ClassVar[str] = "gcn"
     summary: ClassVar[str] = "graph convolutional network (Kipf and Welling)"
+    citation: ClassVar[str] = "kipf2017semi"
     normalization: Literal["symmetric", "row"] = "symmetric"
     init: Literal["glorot", "uniform"] = "glorot"
 
@@ -69,6 +70,7 @@ class NodeGatSettings(NodeNetworkSettings):
 
     name: ClassVar[str] = "gat"
     summary: ClassVar[str] = "graph attention network (Veličković et al.)"
+    citation: ClassVar[str] = "velickovic2018graph"
     hidden: int = 64
     heads: int = 8
 
@@ -84,6 +86,7 @@ class NodeSageSettings(NodeNetworkSettings):
 
     name: ClassVar[str] = "sage"
     summary: ClassVar[str] = "GraphSAGE, mean aggregator (Hamilton et al.)"
+    citation: ClassVar[str] = "hamilton2017inductive"
     hidden: int = 64
 
 
@@ -117,6 +120,7 @@ class GraphGinSettings(GraphNetworkSettings):
 
     name: ClassVar[str] = "gin"
     summary: ClassVar[str] = "graph isomorphism network (Xu et al.)"
+    citation: ClassVar[str] = "xu2019how"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class GraphGcnSettings(GraphNetworkSettings):
 
     name: ClassVar[str] = "gcn"
     summary: ClassVar[str] = "graph convolutions (Kipf and Welling), pooled"
+    citation: ClassVar[str] = "kipf2017semi"
     normalization: Literal["symmetric", "row"] = "symmetric"
     init: Literal["glorot", "uniform"] = "glorot"
 

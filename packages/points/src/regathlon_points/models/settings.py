@@ -22,6 +22,7 @@ class PointNetSettings(ModelSettings):
 
     name: ClassVar[str] = "pointnet"
     summary: ClassVar[str] = "PointNet: a shared MLP on every point, and their maximum"
+    citation: ClassVar[str] = "qi2017pointnet"
     implementation: ClassVar[str] = "regathlon_points.models.pointnet:build_pointnet"
     width: float = 0.25
     transform: bool = False
@@ -47,6 +48,7 @@ class PointNet2Settings(ModelSettings):
 
     name: ClassVar[str] = "pointnet2"
     summary: ClassVar[str] = "PointNet++: PointNets on balls of points, level by level (SSG or MSG)"
+    citation: ClassVar[str] = "qi2017pointnetplusplus"
     implementation: ClassVar[str] = "regathlon_points.models.pointnet2:build_pointnet2"
     grouping: Grouping = "single"
     width: float = 1.0
@@ -70,6 +72,7 @@ class DGCNNSettings(ModelSettings):
 
     name: ClassVar[str] = "dgcnn"
     summary: ClassVar[str] = "DGCNN: edge convolutions on graphs of nearest neighbours"
+    citation: ClassVar[str] = "wang2019dynamic"
     implementation: ClassVar[str] = "regathlon_points.models.dgcnn:build_dgcnn"
     k: int = 20
     width: float = 1.0

@@ -31,6 +31,7 @@ class ResNet8Settings(ModelSettings):
 
     name: ClassVar[str] = "resnet8"
     summary: ClassVar[str] = "residual network of 8 layers for small images"
+    citation: ClassVar[str] = "he2016deep"
     implementation: ClassVar[str] = "regathlon_vision.models.resnet:build_resnet"
     blocks: ClassVar[tuple[int, ...]] = (1, 1, 1)
     width: int = 16
@@ -50,6 +51,7 @@ class ResNet18Settings(ModelSettings):
 
     name: ClassVar[str] = "resnet18"
     summary: ClassVar[str] = "torchvision's ResNet-18, optionally with a stem for small images"
+    citation: ClassVar[str] = "he2016deep"
     implementation: ClassVar[str] = "regathlon_vision.models.torchvision:build_resnet18"
     small_stem: bool = True
 
@@ -64,6 +66,7 @@ class ResNet110Settings(ResNet8Settings):
 
     name: ClassVar[str] = "resnet110"
     summary: ClassVar[str] = "residual network of 110 layers for small images"
+    citation: ClassVar[str] = "he2016deep"
     blocks: ClassVar[tuple[int, ...]] = (18, 18, 18)
 
 
@@ -79,6 +82,7 @@ class ResNet50Settings(ModelSettings):
 
     name: ClassVar[str] = "resnet50"
     summary: ClassVar[str] = "torchvision's ResNet-50; ResNet-50-D with tweaked=true"
+    citation: ClassVar[str] = "he2016deep"
     implementation: ClassVar[str] = "regathlon_vision.models.torchvision:build_resnet50"
     small_stem: bool | None = None
     tweaked: bool = False
@@ -90,6 +94,7 @@ class RegNetX200Settings(ModelSettings):
 
     name: ClassVar[str] = "regnetx-200mf"
     summary: ClassVar[str] = "RegNetX of 200 MFLOPs"
+    citation: ClassVar[str] = "radosavovic2020designing"
     implementation: ClassVar[str] = "regathlon_vision.models.torchvision:build_regnet_x_200mf"
 
 
@@ -104,6 +109,7 @@ class WideResNetSettings(ModelSettings):
 
     name: ClassVar[str] = "wrn"
     summary: ClassVar[str] = "wide residual network, WRN-28-10 unless told otherwise"
+    citation: ClassVar[str] = "zagoruyko2016wide"
     implementation: ClassVar[str] = "regathlon_vision.models.wide_resnet:build_wide_resnet"
     depth: int = 28
     widen: int = 10
@@ -126,6 +132,7 @@ class PyramidNetSettings(ModelSettings):
     summary: ClassVar[str] = (
         "pyramidal residual network, PyramidNet-200 with widening 240 unless told otherwise"
     )
+    citation: ClassVar[str] = "han2017deep"
     implementation: ClassVar[str] = "regathlon_vision.models.pyramidnet:build_pyramidnet"
     depth: int = 200
     widen: int = 240
@@ -146,6 +153,7 @@ class UNetSettings(ModelSettings):
 
     name: ClassVar[str] = "unet"
     summary: ClassVar[str] = "U-Net: an encoder, a decoder and skips between them"
+    citation: ClassVar[str] = "ronneberger2015unet"
     implementation: ClassVar[str] = "regathlon_vision.models.unet:build_unet"
     width: int = 16
     depth: int = 2
