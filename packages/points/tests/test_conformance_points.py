@@ -3,7 +3,17 @@
 import pytest
 
 from regathlon_core.testing import assert_imports_lightly, cases, conformance_checks, task_checks
-from regathlon_points import PointNetSettings, ShapesSettings
+from regathlon_points import (
+    DGCNNSettings,
+    ModelNet10Settings,
+    ModelNet40Settings,
+    PointNet2Settings,
+    PointNetSettings,
+    ScanObjectNNSettings,
+    ShapeNet16Settings,
+    ShapeNet55Settings,
+    ShapesSettings,
+)
 
 TASK = ShapesSettings(points=32)
 
@@ -21,4 +31,16 @@ def test_regularizers_conform_on_it(check):
 
 
 def test_declarations_import_nothing_heavy():
-    assert_imports_lightly([ShapesSettings, PointNetSettings])
+    assert_imports_lightly(
+        [
+            ShapesSettings,
+            ModelNet10Settings,
+            ModelNet40Settings,
+            ShapeNet16Settings,
+            ShapeNet55Settings,
+            ScanObjectNNSettings,
+            PointNetSettings,
+            PointNet2Settings,
+            DGCNNSettings,
+        ]
+    )

@@ -6,23 +6,22 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
 
 import numpy as np
 import torch
 import trimesh
-from numpy.typing import NDArray
 from torch import Tensor
 
 from regathlon_core.task import Split
+from regathlon_points.classification.augmentation import Augmentation
+from regathlon_points.classification.clouds import Floats, in_unit_sphere
 from regathlon_points.classification.meshes import BUILDERS
 from regathlon_points.classification.settings import ShapesSettings
 from regathlon_points.classification.task import PointClassification
 
 _SIZES: Mapping[Split, int] = MappingProxyType({"train": 60, "val": 30, "test": 60})  # of each class
+_AUGMENTATION = Augmentation(rotation=True, scale=(2 / 3, 3 / 2), log_scale=True, jitter=0.01)
 _TILT = 0.1  # standard deviation of the lean from upright, radians
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 class Shapes(PointClassification):
@@ -30,6 +29,8 @@ class Shapes(PointClassification):
 
     Every cloud is sampled from a mesh of its own, whose proportions no other cloud shares; it is turned about
     the up axis, leans a little, has noise on every coordinate, and fills the unit sphere around the origin.
+    Training clouds are turned about the up axis, scaled by a factor between 2/3 and 3/2, and every coordinate
+    is jittered by 0.01, at most 0.05.
 
     Args:
         settings: Points of a cloud and their noise.
@@ -45,7 +46,7 @@ class Shapes(PointClassification):
     def __init__(self, settings: ShapesSettings | None = None, data: Path | None = None) -> None:
         settings = settings if settings is not None else ShapesSettings()
         splits = {split: _clouds(split, settings.points, settings.noise) for split in _SIZES}
-        super().__init__(settings, tuple(BUILDERS), splits)
+        super().__init__(settings, tuple(BUILDERS), splits, augmentation=_AUGMENTATION)
 
 
 @functools.cache
@@ -61,16 +62,8 @@ def _clouds(split: Split, points: int, noise: float) -> tuple[Tensor, Tensor]:
 def _cloud(mesh: trimesh.Trimesh, points: int, noise: float, rng: np.random.Generator) -> Floats:
     """Return [N, 3]: a turned, noisy sample of the surface in the unit sphere."""
     surface, _ = trimesh.sample.sample_surface(mesh, points, seed=rng)
-    cloud = _in_unit_sphere(np.asarray(surface, dtype=np.float64)) @ _pose(rng).T
-    return _in_unit_sphere(cloud + noise * rng.standard_normal(cloud.shape))
-
-
-def _in_unit_sphere(cloud: Floats) -> Floats:
-    """Move the centroid to the origin and the farthest point to the distance 1."""
-    centred = cloud - cloud.mean(axis=0)
-    radius = np.linalg.norm(centred, axis=1).max()
-    result: Floats = centred / radius if radius > 0 else centred
-    return result
+    cloud = in_unit_sphere(np.asarray(surface, dtype=np.float64)) @ _pose(rng).T
+    return in_unit_sphere(cloud + noise * rng.standard_normal(cloud.shape))
 
 
 def _pose(rng: np.random.Generator) -> Floats:

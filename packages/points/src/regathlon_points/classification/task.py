@@ -16,23 +16,27 @@ from regathlon_core.metrics import ConfusionMetrics, Metrics
 from regathlon_core.rng import SampleDraw
 from regathlon_core.settings import TaskSettings
 from regathlon_core.task import Batch, Split, Task, View
+from regathlon_points.classification.augmentation import Augmentation, rescale, turn
 
-_SCALE = (2 / 3, 3 / 2)
-_JITTER, _JITTER_LIMIT = 0.01, 0.05
+_SCALE = (2 / 3, 3 / 2)  # of views; the factor's logarithm is uniform
 _FEWEST_POINTS = 0.5  # share of the points that a view keeps at least
 
 
 class PointClassification(Task):
     """One label for each cloud of points [B, C, N], whose first three channels are x, y and z (up).
 
-    Training clouds are turned about the up axis, scaled by a factor between 2/3 and 3/2, and every coordinate
-    is jittered by 0.01, at most 0.05; evaluation sees clouds as they are. What is occluded lies at the
-    origin, in all channels.
+    Evaluation sees clouds as they are; with ``votes`` above 1, as often turned about the up axis by equal
+    angles, and the probabilities are averaged. What is occluded lies at the origin, in all channels.
 
     Args:
         settings: The declaration that built it.
         classes: Names of the classes.
         splits: Clouds, float32 [B, C, N], and labels, int64 [B], of each split; a missing one has no samples.
+        augmentation: What happens to training clouds.
+        votes: How many turns of a cloud vote on its class, at least 1.
+
+    Raises:
+        UserError: A label is none of the classes.
     """
 
     def __init__(
@@ -40,10 +44,21 @@ class PointClassification(Task):
         settings: TaskSettings,
         classes: tuple[str, ...],
         splits: Mapping[Split, tuple[Tensor, Tensor]],
+        *,
+        augmentation: Augmentation,
+        votes: int = 1,
     ) -> None:
         super().__init__(settings)
+        for split, (_, labels) in splits.items():
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+                raise UserError(
+                    f"{settings.name}: a label of the {split} split is none of the {len(classes)} classes "
+                    f"(labels reach from {int(labels.min())} to {int(labels.max())})."
+                )
         self._classes = classes
         self._splits = splits
+        self._augmentation = augmentation
+        self._votes = votes
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,12 +78,20 @@ class PointClassification(Task):
         """Return clouds [B, C, N] and labels [B]; augmented where there is a draw."""
         clouds, labels = (part[index] for part in self._splits[split])
         if draw is not None:
-            clouds = _augment(clouds, index, draw)
+            clouds = self._augmentation(clouds, index, draw)
         return Batch(clouds, labels, index=index)
 
     def metrics(self) -> Metrics:
         """Return accuracy over clouds and over classes."""
         return ConfusionMetrics(len(self.classes))
+
+    def evaluate(
+        self, model: nn.Module, split: Split, *, batch_size: int = 256, device: torch.device | str = "cpu"
+    ) -> Mapping[str, float]:
+        """Return the metrics of a model on a split; see ``Task.evaluate`` and ``votes``."""
+        if self._votes == 1:
+            return super().evaluate(model, split, batch_size=batch_size, device=device)
+        return super().evaluate(_Voting(model, self._votes), split, batch_size=batch_size, device=device)
 
     def features(self, model: nn.Module) -> Sequence[FeaturePoint]:
         """Return the places that the model names, channels first: [B, C, N]."""
@@ -106,30 +129,25 @@ class PointClassification(Task):
         return getattr(model, method)()
 
 
-def _augment(clouds: Tensor, index: Tensor, draw: SampleDraw) -> Tensor:
-    clouds = _turn(clouds, draw.uniform(index, 1, purpose="turn")[:, 0])
-    clouds = _scale(clouds, draw.uniform(index, 1, purpose="scale")[:, 0])
-    count = clouds.shape[2]
-    uniform = draw.uniform(index, 3 * count, purpose="jitter").view(-1, 3, count)
-    # The normal distribution's inverse makes a normal of a uniform; clamping also takes the infinity at 0.
-    jitter = _JITTER * math.sqrt(2) * torch.erfinv(2 * uniform - 1)
-    moved = clouds[:, :3] + jitter.clamp(-_JITTER_LIMIT, _JITTER_LIMIT)
-    return torch.cat([moved, clouds[:, 3:]], dim=1)
+class _Voting(nn.Module):
+    """Averages a model's probabilities over turns about the up axis; returns their logarithms."""
 
+    def __init__(self, model: nn.Module, votes: int) -> None:
+        super().__init__()
+        self.model, self.votes = model, votes
 
-def _turn(clouds: Tensor, uniform: Tensor) -> Tensor:
-    """Turn clouds [B, C, N] about z; uniform numbers [B] in [0, 1) become angles."""
-    angle = (2 * math.pi * uniform)[:, None]
-    cos, sin = angle.cos().to(clouds.dtype), angle.sin().to(clouds.dtype)
-    x, y = clouds[:, 0], clouds[:, 1]
-    return torch.cat([torch.stack([cos * x - sin * y, sin * x + cos * y], dim=1), clouds[:, 2:]], dim=1)
+    def forward(self, clouds: Tensor) -> Tensor:
+        probabilities = sum(
+            self.model(turn(clouds, clouds.new_full((len(clouds),), vote / self.votes))).softmax(dim=1)
+            for vote in range(self.votes)
+        )
+        assert isinstance(probabilities, Tensor)
+        return (probabilities / self.votes).log()
 
 
 def _scale(clouds: Tensor, uniform: Tensor) -> Tensor:
-    """Scale the coordinates of clouds [B, C, N]; the logarithm of the factor is uniform."""
     low, high = (math.log(bound) for bound in _SCALE)
-    factor = (low + (high - low) * uniform).exp()[:, None, None].to(clouds.dtype)
-    return torch.cat([clouds[:, :3] * factor, clouds[:, 3:]], dim=1)
+    return rescale(clouds, (low + (high - low) * uniform).exp()[:, None])
 
 
 def _uniform(clouds: Tensor, generator: torch.Generator) -> Tensor:
@@ -148,7 +166,7 @@ def _subsample(clouds: Tensor, generator: torch.Generator) -> Tensor:
 _VIEWS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = MappingProxyType(
     {
         "scale": lambda clouds, generator: _scale(clouds, _uniform(clouds, generator)),
-        "rotation": lambda clouds, generator: _turn(clouds, _uniform(clouds, generator)),
+        "rotation": lambda clouds, generator: turn(clouds, _uniform(clouds, generator)),
         "subsample": _subsample,
     }
 )
