@@ -9,6 +9,9 @@ from .classification.settings import (
     ClassificationSettings,
     DigitsSettings,
 )
+from .models.attention_unet import AttentionUNet
+from .models.dense import DeepLabV3, FCN32s
+from .models.dense_settings import AttentionUNetSettings, DeepLabV3Settings, Fcn32sSettings
 from .models.points import feature_points, output_layers
 from .models.pyramidnet import PyramidNet
 from .models.resnet import ResNet
@@ -24,18 +27,37 @@ from .models.settings import (
 )
 from .models.unet import UNet
 from .models.wide_resnet import WideResNet
+from .segmentation.folder import PairFolderTask
+from .segmentation.monuseg import MoNuSegTask
 from .segmentation.scenes import ScenesTask
-from .segmentation.settings import ScenesSettings, SegmentationSettings
+from .segmentation.settings import (
+    MoNuSegSettings,
+    PairFolderSettings,
+    ScenesSettings,
+    SegmentationSettings,
+    VocSettings,
+)
+from .segmentation.voc import VocTask
 
 __all__ = [
+    "AttentionUNet",
+    "AttentionUNetSettings",
     "Cifar10Settings",
     "Cifar100Settings",
     "CifarSettings",
     "CifarTask",
     "ClassificationSettings",
+    "DeepLabV3",
+    "DeepLabV3Settings",
     "DigitsSettings",
     "DigitsTask",
+    "FCN32s",
+    "Fcn32sSettings",
     "ImageTask",
+    "MoNuSegSettings",
+    "MoNuSegTask",
+    "PairFolderSettings",
+    "PairFolderTask",
     "PyramidNet",
     "PyramidNetSettings",
     "RegNetX200Settings",
@@ -49,6 +71,8 @@ __all__ = [
     "SegmentationSettings",
     "UNet",
     "UNetSettings",
+    "VocSettings",
+    "VocTask",
     "WideResNet",
     "WideResNetSettings",
     "feature_points",

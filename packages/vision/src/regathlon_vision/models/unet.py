@@ -82,11 +82,20 @@ class UNet(nn.Module):
             x = stage(self.pool(x) if level else x)
             skips.append(x)
         skips.pop()
-        for stage in self.decoder:
-            skip = skips.pop()
-            x = stage(torch.cat([skip, F.interpolate(x, size=skip.shape[-2:], mode="nearest")], dim=1))
+        for level, stage in enumerate(self.decoder):
+            x = stage(self.merge(level, skips.pop(), x))
         out: Tensor = self.head(x)
         return out
+
+    def merge(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
+        """Return what a stage on the way up reads.
+
+        Args:
+            level: Number of the stage, from the lowest.
+            skip: What the encoder hands over, [B, C, H, W].
+            below: What comes from below, at half the resolution.
+        """
+        return torch.cat([skip, F.interpolate(below, size=skip.shape[-2:], mode="nearest")], dim=1)
 
     def feature_points(self) -> list[FeaturePoint]:
         """Return the outputs of all stages, and the places after the two activations of the lowest one.
