@@ -93,17 +93,11 @@ def intervals(bars: Sequence[Bar], label: str) -> Figure:
     axes.set_xlim(*ends)
     for row, bar in enumerate(bars):
         style: dict[str, Any] = {"color": bar.look.color, "gid": _gid(bar.look), "clip_on": False}
-        for span, arrow, at in _visible((bar.low, bar.high), ends, "<>"):
-            axes.plot(span, [row, row], linewidth=1.8, solid_capstyle="butt", **style)
-            axes.plot(
-                at,
-                [row] * len(at),
-                linestyle="none",
-                marker=arrow,
-                markersize=_ARROW,
-                markeredgewidth=0,
-                **style,
-            )
+        if bar.low <= bar.high:
+            inside = max(bar.low, ends[0]), min(bar.high, ends[1])
+            axes.plot(inside, [row, row], linewidth=1.8, solid_capstyle="butt", **style)
+            for arrow, at in _arrows((bar.low, bar.high), ends, "<>"):
+                axes.plot([at], [row], marker=arrow, markersize=_ARROW, markeredgewidth=0, **style)
         axes.plot([bar.value], [row], marker=bar.look.marker, markersize=_MARKER, **style)
     axes.set_yticks(
         range(len(bars)), [shorten(bar.name) for bar in bars], fontsize=FONT_SIZE
@@ -138,17 +132,11 @@ def trade(points: Sequence[Point], cost_label: str, gain_label: str) -> Figure:
     axes.set_ylim(*ends)
     for point in points:
         style: dict[str, Any] = {"color": point.look.color, "gid": _gid(point.look), "clip_on": False}
-        for span, arrow, at in _visible((point.low, point.high), ends, "v^"):
-            axes.plot([point.cost] * 2, span, linewidth=1.2, **style)
-            axes.plot(
-                [point.cost] * len(at),
-                at,
-                linestyle="none",
-                marker=arrow,
-                markersize=_ARROW,
-                markeredgewidth=0,
-                **style,
-            )
+        if point.low <= point.high:
+            inside = max(point.low, ends[0]), min(point.high, ends[1])
+            axes.plot([point.cost] * 2, inside, linewidth=1.2, **style)
+            for arrow, at in _arrows((point.low, point.high), ends, "v^"):
+                axes.plot([point.cost], [at], marker=arrow, markersize=_ARROW, markeredgewidth=0, **style)
         axes.plot([point.cost], [point.gain], marker=point.look.marker, markersize=_MARKER + 1.5, **style)
     costs = [1.0, *(point.cost for point in points)]
     low, high = min(costs) / 1.12, max(costs) * 1.12
@@ -319,15 +307,14 @@ def beyond(intervals: Sequence[tuple[float, float]], ends: tuple[float, float]) 
     return any(low < ends[0] or high > ends[1] for low, high in intervals)
 
 
-def _visible(
-    interval: tuple[float, float], ends: tuple[float, float], arrows: str
-) -> Iterator[tuple[list[float], str, list[float]]]:
-    """Yield the part of an interval within the axis, with an arrow at each end that goes on; nothing for NaN."""
-    low, high = interval
-    if math.isfinite(low) and math.isfinite(high):
-        inside = [max(low, ends[0]), min(high, ends[1])]
-        yield inside, arrows[0], inside[:1] if low < ends[0] else []
-        yield inside, arrows[1], inside[1:] if high > ends[1] else []
+def _arrows(
+    interval: tuple[float, float], ends: tuple[float, float], markers: str
+) -> Iterator[tuple[str, float]]:
+    """Yield marker and place of an arrow for each side on which an interval goes on beyond the axis."""
+    if interval[0] < ends[0]:
+        yield markers[0], ends[0]
+    if interval[1] > ends[1]:
+        yield markers[1], ends[1]
 
 
 def shorten(name: str, length: int = _LABEL) -> str:
