@@ -244,6 +244,18 @@ def test_a_data_set_that_is_not_there_names_the_command(tmp_path):
         CocoSettings().build(tmp_path)
 
 
+def test_a_part_of_coco_is_not_taken_for_coco(folder):
+    (folder.root / "mine").rename(folder.root / "coco")
+    for split in ("train", "val"):
+        (folder.root / "coco" / split).rename(folder.root / "coco" / f"{split}2017")
+        path = folder.root / "coco" / "annotations" / f"instances_{split}.json"
+        path.rename(path.with_name(f"instances_{split}2017.json"))
+    with pytest.raises(UserError, match=r"118287 images .* this file has 2.*detection/folder"):
+        CocoSettings().build(folder.root)
+    part = FolderSettings(folder="coco", train="train2017", test="val2017").build(folder.root)
+    assert part.size("train") == 2
+
+
 def test_the_scenes_are_read_as_they_are():
     scenes = digit_scenes("val")
     annotations = from_coco(scenes.coco())

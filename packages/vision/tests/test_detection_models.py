@@ -204,7 +204,7 @@ def test_weights_are_loaded_into_a_frozen_backbone(task, tmp_path):
     assert "layer2.0.conv1.weight" in trained
 
 
-def test_a_trial_is_known_by_the_contents_of_its_weights(tmp_path):
+def test_a_trial_is_known_by_the_contents_of_its_weights(task, tmp_path):
     first, second = tmp_path / "a.pt", tmp_path / "b.pt"
     torch.save(resnet18().state_dict(), first)
     second.write_bytes(first.read_bytes())
@@ -214,7 +214,7 @@ def test_a_trial_is_known_by_the_contents_of_its_weights(tmp_path):
     second.write_bytes(first.read_bytes()[:-1] + b"x")
     assert FasterRCNNSettings(depth=18, weights=str(second)).describe() != described[0]
     with pytest.raises(UserError, match="cannot be read"):
-        FasterRCNNSettings(weights=str(tmp_path / "none.pt")).describe()
+        FasterRCNNSettings(weights=str(tmp_path / "none.pt")).build(task)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO, COCOeval_faster
-from faster_coco_eval.core import mask as rle
+from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
+from faster_coco_eval.core import mask as rle  # type: ignore[import-untyped]
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image  # type: ignore[import-untyped]
 
@@ -71,7 +71,7 @@ class DetectionMetrics(Metrics):
 
     def truth(self) -> dict[str, Any]:
         """Return the annotations of the images seen, in COCO's format."""
-        annotations = []
+        annotations: list[dict[str, Any]] = []
         for record in self.seen:
             for instance in record.instances:
                 box = instance.record["bbox"]
@@ -108,7 +108,7 @@ def evaluate(truth: dict[str, Any], detections: list[dict[str, Any]], kind: str)
     reference = COCO(truth, use_deepcopy=True)
     if not detections:
         return {"AP_all": 0.0, "AP_50": 0.0, "AP_75": 0.0}
-    run = COCOeval_faster(reference, reference.loadRes(detections), iouType=kind)  # type: ignore[arg-type]
+    run = COCOeval_faster(reference, reference.loadRes(detections), iouType=kind)
     run.run()
     return {key: value for key, value in run.stats_as_dict.items() if key in _NAMES and value > -1}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from faster_coco_eval.core import mask as rle
+from faster_coco_eval.core import mask as rle  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,11 +91,13 @@ class Annotations:
         images: In the file's order.
         categories: Entries of the file, by rising id; label k is entry k-1.
         problems: What could not be used as it is.
+        listed: Number of images in the file, whether they can be used or not.
     """
 
     images: tuple[ImageRecord, ...]
     categories: tuple[Mapping[str, Any], ...]
     problems: tuple[Problem, ...] = ()
+    listed: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -216,7 +218,7 @@ def _parse(content: Any, folder: Path | None, error: Callable[[str], UserError])
             problems.append(Problem(_named("annotation", annotation, number), fault))
         if instance is not None:
             records[annotation["image_id"]].instances.append(instance)
-    return Annotations(tuple(records.values()), categories, tuple(problems))
+    return Annotations(tuple(records.values()), categories, tuple(problems), len(entries["images"]))
 
 
 def _named(kind: str, entry: Any, number: int) -> str:

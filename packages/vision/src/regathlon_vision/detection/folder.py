@@ -11,7 +11,7 @@ from PIL import Image
 
 from regathlon_core.errors import UserError
 from regathlon_core.task import Split
-from regathlon_data import data_root, manifest_names, require
+from regathlon_data import data_root, manifest, manifest_names, require
 from regathlon_vision.detection.coco import read_annotations
 from regathlon_vision.detection.settings import CocoFolderSettings
 from regathlon_vision.detection.task import DetectionTask
@@ -41,6 +41,13 @@ class CocoFolderTask(DetectionTask):
         self.annotations = {}
         for split, (file, folder) in settings.files.items():
             found = read_annotations(root / file, root / folder, problems=settings.problems)
+            wanted = manifest(settings.dataset).splits[split] if known else found.listed
+            if found.listed != wanted:
+                raise UserError(
+                    f"{settings.dataset} has {wanted} images for the split {split}, this file has {found.listed}. A part of "
+                    f"a data set is another data set: name its folder in detection/folder(folder=...).",
+                    where=str(root / file),
+                )
             if split == "train" and settings.empty == "drop":
                 kept = (image for image in found.images if any(not one.crowd for one in image.instances))
                 found = replace(found, images=tuple(kept))

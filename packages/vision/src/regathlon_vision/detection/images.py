@@ -47,7 +47,8 @@ class Images(Sequence[Tensor]):
         heights, widths = torch.tensor(self.sizes, device=self.padded.device).T
         rows = torch.arange(height, device=self.padded.device) < heights[:, None]
         columns = torch.arange(width, device=self.padded.device) < widths[:, None]
-        return rows[:, :, None] & columns[:, None, :]
+        inside: Tensor = rows[:, :, None] & columns[:, None, :]
+        return inside
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -194,9 +194,10 @@ def _small_fpn(settings: SmallDetectorSettings, task: Task) -> nn.Module:
     first = settings.groups - len(settings.anchors)
     levels = {name: str(number) for number, name in enumerate(network.groups[first:])}
     sides = [settings.width * 2**number for number in range(first, settings.groups)]
-    backbone: nn.Module = BackboneWithFPN(network, levels, sides, settings.channels)
+    backbone: Any = BackboneWithFPN(network, levels, sides, settings.channels)
     backbone.fpn.extra_blocks = None  # no coarser level than the backbone's last
-    return backbone
+    whole: nn.Module = backbone
+    return whole
 
 
 def _small_parts(settings: SmallDetectorSettings, classes: int) -> dict[str, Any]:

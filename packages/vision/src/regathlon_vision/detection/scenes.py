@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class DetectionScenesTask(DetectionTask):
         (torch.Size([3, 32, 32]), torch.Size([6, 4]), ('0', '1'))
     """
 
-    flip: ClassVar[float] = 0.0
+    flip = 0.0
 
     def __init__(self, settings: DetectionScenesSettings | None = None, data: Path | None = None) -> None:
         super().__init__(settings if settings is not None else DetectionScenesSettings())
@@ -44,4 +43,5 @@ class DetectionScenesTask(DetectionTask):
 
     def read(self, split: Split, index: int) -> NDArray[np.uint8]:
         """Return a scene."""
-        return self._scenes[split].images[index].copy()
+        scene: NDArray[np.uint8] = self._scenes[split].images[index].copy()
+        return scene

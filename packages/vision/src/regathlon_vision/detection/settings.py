@@ -12,6 +12,8 @@ from regathlon_core.errors import UserError
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
 
+Split = Literal["train", "val", "test"]
+
 
 @dataclass(frozen=True)
 class ResNetFPNSettings(ModelSettings):
@@ -44,14 +46,15 @@ class ResNetFPNSettings(ModelSettings):
             raise UserError("Without weights there is nothing to freeze: give weights, or norm=batch.")
 
     def describe(self) -> dict[str, Any]:
-        """Return the scientific description, in which the weights are the hash of the file's contents."""
+        """Return the scientific description, in which the weights are the hash of the file's contents.
+
+        Where the file is not there, so that nothing can be trained, they are its name.
+        """
         found = super().describe()
-        if self.weights:
-            try:
-                with Path(self.weights).expanduser().open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise UserError(f"The weights {self.weights} cannot be read: {error.strerror}.") from error
+        path = Path(self.weights).expanduser()
+        if self.weights and path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
             found["settings"]["weights"] = f"sha256:{digest}"
         return found
 
@@ -167,8 +170,7 @@ class CocoFolderSettings(DetectionSettings):
             names file and id, or ``"stop"`` with all of them in one message.
     """
 
-    files: ClassVar[Mapping[str, tuple[str, str]]]
-    """Annotations and folder of images of every split, relative to the data root."""
+    locations: ClassVar[Mapping[Split, tuple[str, str]]] = {}
     short: int = 0
     long: int = 0
     flip: float = 0.5
@@ -186,6 +188,11 @@ class CocoFolderSettings(DetectionSettings):
             if getattr(self, field) not in choices:
                 raise UserError(f"{field} is {choices[0]!r} or {choices[1]!r}, not {getattr(self, field)!r}.")
 
+    @property
+    def files(self) -> Mapping[Split, tuple[str, str]]:
+        """The annotations and the folder of images of every split, relative to the data root."""
+        return self.locations
+
 
 @dataclass(frozen=True)
 class CocoSettings(CocoFolderSettings):
@@ -195,7 +202,7 @@ class CocoSettings(CocoFolderSettings):
     summary: ClassVar[str] = "COCO 2017, 80 classes of objects: boxes and masks"
     implementation: ClassVar[str] = "regathlon_vision.detection.folder:CocoFolderTask"
     dataset: ClassVar[str] = "coco"
-    files: ClassVar[Mapping[str, tuple[str, str]]] = {
+    locations: ClassVar[Mapping[Split, tuple[str, str]]] = {
         "train": ("coco/annotations/instances_train2017.json", "coco/train2017"),
         "test": ("coco/annotations/instances_val2017.json", "coco/val2017"),
     }
@@ -231,7 +238,7 @@ class NucleiSettings(CocoFolderSettings):
     summary: ClassVar[str] = "nuclei in microscopy images (Data Science Bowl 2018): boxes and masks"
     implementation: ClassVar[str] = "regathlon_vision.detection.folder:CocoFolderTask"
     dataset: ClassVar[str] = "dsb2018"
-    files: ClassVar[Mapping[str, tuple[str, str]]] = {
+    locations: ClassVar[Mapping[Split, tuple[str, str]]] = {
         "train": ("dsb2018/annotations/instances_train.json", "dsb2018/train"),
         "test": ("dsb2018/annotations/instances_val.json", "dsb2018/val"),
     }
@@ -277,9 +284,9 @@ class FolderSettings(CocoFolderSettings):
     revision: int = 1
 
     @property
-    def files(self) -> dict[str, tuple[str, str]]:
+    def files(self) -> Mapping[Split, tuple[str, str]]:
         """The annotations and the folder of images of both splits."""
-        named = {"train": self.train, "test": self.test}
+        named: dict[Split, str] = {"train": self.train, "test": self.test}
         return {
             split: (f"{self.folder}/annotations/instances_{name}.json", f"{self.folder}/{name}")
             for split, name in named.items()

@@ -104,6 +104,13 @@ class DetectionTask(Task):
             Images.of([image for image, _ in samples]), [target for _, target in samples], index=index
         )
 
+    def resized_to(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width that an image is resized to."""
+        factor = self.short / min(height, width) if self.short else 1.0
+        if self.long and factor * max(height, width) > self.long:
+            factor = self.long / max(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
     def predict(self, model: nn.Module, batch: Batch) -> Any:
         """Return ``Trained`` in training mode, else detections: a mapping per image, in pixels of the inputs."""
         if not model.training:
@@ -129,7 +136,8 @@ class DetectionTask(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the model's losses; in evaluation mode too, where the layers stay in it."""
-        flags = [(part, part.training) for part in (model, model.rpn, model.roi_heads)]
+        parts = [model, model.get_submodule("rpn"), model.get_submodule("roi_heads")]
+        flags = [(part, part.training) for part in parts]
         try:
             for part, _ in flags:
                 part.training = True  # this decides whether losses or detections are made
@@ -235,18 +243,11 @@ class DetectionTask(Task):
         )
         image = (pixels.float() / 255 - mean) / std
         target = _target([item for item in record.instances if not item.crowd], record.height, record.width)
-        image, target = _resized(image, target, self._side(record.height, record.width))
+        image, target = _resized(image, target, self.resized_to(record.height, record.width))
         if flip:
             image, target = _flipped(image, target)
         place = list(self.annotations).index(split), number
         return image, target | {"record": torch.tensor(place)}
-
-    def _side(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width to resize to."""
-        factor = self.short / min(height, width) if self.short else 1.0
-        if self.long and factor * max(height, width) > self.long:
-            factor = self.long / max(height, width)
-        return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def _target(instances: Sequence[Instance], height: int, width: int) -> Target:
