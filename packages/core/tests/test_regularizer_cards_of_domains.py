@@ -13,8 +13,10 @@ from regathlon_core import (
     IRMSettings,
     MetaGSNRSettings,
     MixStyleSettings,
+    MixupDomainsSettings,
     MLDGSettings,
     RSCSettings,
+    WeightAverageSettings,
 )
 
 
@@ -28,6 +30,8 @@ from regathlon_core import (
         CORALSettings,
         MLDGSettings,
         MetaGSNRSettings,
+        MixupDomainsSettings,
+        WeightAverageSettings,
     ],
     ids=lambda settings: settings.name,
 )

@@ -30,6 +30,8 @@ from .regularizers.gradaug.settings import (
     RandScaleSettings,
     RandWidthSettings,
 )
+from .regularizers.gradaug_semi.regularizer import GradAugSemi
+from .regularizers.gradaug_semi.settings import GradAugSemiSettings
 from .regularizers.group_dro.regularizer import GroupDRO
 from .regularizers.group_dro.settings import GroupDROSettings
 from .regularizers.gsnr.regularizer import GSNRDrop
@@ -38,12 +40,16 @@ from .regularizers.irm.regularizer import IRM
 from .regularizers.irm.settings import IRMSettings
 from .regularizers.label_smoothing.regularizer import LabelSmoothing
 from .regularizers.label_smoothing.settings import LabelSmoothingSettings
+from .regularizers.mean_teacher.regularizer import MeanTeacher
+from .regularizers.mean_teacher.settings import MeanTeacherSettings
 from .regularizers.meta_gsnr.regularizer import MetaGSNR
 from .regularizers.meta_gsnr.settings import MetaGSNRSettings
 from .regularizers.mixstyle.regularizer import MixStyle
 from .regularizers.mixstyle.settings import MixStyleSettings
 from .regularizers.mixup.regularizer import Mixup
 from .regularizers.mixup.settings import MixupSettings
+from .regularizers.mixup_domains.regularizer import MixupDomains
+from .regularizers.mixup_domains.settings import MixupDomainsSettings
 from .regularizers.mldg.regularizer import MLDG
 from .regularizers.mldg.settings import MLDGSettings
 from .regularizers.none.regularizer import NoRegularizer
@@ -62,6 +68,8 @@ from .regularizers.spatial_dropout.regularizer import SpatialDropout
 from .regularizers.spatial_dropout.settings import SpatialDropoutSettings
 from .regularizers.stochastic_depth.regularizer import StochasticDepth
 from .regularizers.stochastic_depth.settings import StochasticDepthSettings
+from .regularizers.weight_average.regularizer import WeightAverage
+from .regularizers.weight_average.settings import WeightAverageSettings
 from .rng import SampleDraw, derive_seed, stream
 from .settings import (
     EvaluationSettings,
@@ -108,6 +116,8 @@ __all__ = [
     "GSNRDrop",
     "GSNRDropSettings",
     "GradAug",
+    "GradAugSemi",
+    "GradAugSemiSettings",
     "GradAugSettings",
     "GroupDRO",
     "GroupDROSettings",
@@ -116,12 +126,16 @@ __all__ = [
     "LabelSmoothing",
     "LabelSmoothingSettings",
     "MLDGSettings",
+    "MeanTeacher",
+    "MeanTeacherSettings",
     "MetaGSNR",
     "MetaGSNRSettings",
     "MixStyle",
     "MixStyleSettings",
     "Mixed",
     "Mixup",
+    "MixupDomains",
+    "MixupDomainsSettings",
     "MixupSettings",
     "ModelSettings",
     "NoRegularizer",
@@ -160,6 +174,8 @@ __all__ = [
     "TaskSettings",
     "UserError",
     "View",
+    "WeightAverage",
+    "WeightAverageSettings",
     "build_regularizer",
     "check_composition",
     "current_role",

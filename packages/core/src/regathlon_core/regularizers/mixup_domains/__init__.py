@@ -1,0 +1,1 @@
+"""Mixup across domains: averages samples with samples of other domains."""

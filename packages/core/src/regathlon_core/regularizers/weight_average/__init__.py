@@ -1,0 +1,1 @@
+"""Weight averaging: what is evaluated is the mean of the weights that the training passes through."""
