@@ -6,8 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regathlon_core import RelDrop, UserError
+from regathlon_core import Budget, Compose, CutMix, Mixup, Recipe, RelDrop, UserError, fit
 from regathlon_core.attribution import lrp
+from regathlon_core.ops.sampling import sample_bernoulli
+from regathlon_core.passes import PassRole, current_role
+from regathlon_core.regularizers.reldrop import regularizer as implementation
+from regathlon_core.regularizers.reldrop.averaging import lent_weights
 from regathlon_core.regularizers.reldrop.functional import (
     normalized_relevance,
     sample_relevant_blocks,
@@ -92,7 +96,9 @@ def test_it_explains_the_true_class_and_nothing_else_changes() -> None:
     regularizer = RelDrop(p=1.0)
     out = regularizer.transform(model, batch, task, stream(0, "reldrop"))
     relevance = lrp(model, batch.inputs, batch.targets).sum(1)
-    where = sample_relevant_blocks(relevance, generator=stream(0, "reldrop"))
+    generator = stream(0, "reldrop")
+    sample_bernoulli((12,), 1.0, generator=generator)  # the coins
+    where = sample_relevant_blocks(relevance, generator=generator)
     assert torch.equal(out.inputs, batch.inputs.masked_fill(where[:, None], 0.0))
     other = batch.replace(targets=(batch.targets + 1) % 3)
     assert not torch.equal(regularizer.transform(model, other, task, stream(0, "reldrop")).inputs, out.inputs)
@@ -137,3 +143,201 @@ def test_gradient_attribution_and_unknown_names() -> None:
         RelDrop(p=1.0, composite="epsilon_plus_flt").transform(model, batch, task, stream(0, "g"))
     with pytest.raises(UserError, match="alpha"):
         RelDrop(alpha=1.5)
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return where the number of samples of every attribution will be noted."""
+    asked: list[int] = []
+
+    def noted(model, inputs, classes, **options):
+        asked.append(len(classes))
+        return lrp(model, inputs, classes, **options)
+
+    monkeypatch.setattr(implementation, "lrp", noted)
+    return asked
+
+
+def test_only_samples_to_be_occluded_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ToyImages()
+    model = task.model(seed=0)
+    batch = task.batch("train", torch.arange(96))
+    asked = counting(monkeypatch)
+    generator = stream(0, "coin")
+    out = RelDrop(p=0.25).transform(model, batch, task, generator)
+    generator = stream(0, "coin")
+    coins = sample_bernoulli((96,), 0.25, generator=generator)
+    assert asked == [int(coins.sum())]
+    changed = (out.inputs != batch.inputs).flatten(1).any(1)
+    assert torch.equal(changed | coins, coins)
+    relevance = lrp(model, batch.inputs, batch.targets).sum(1)[coins]
+    where = sample_relevant_blocks(relevance, generator=generator)
+    assert torch.equal(out.inputs[coins], batch.inputs[coins].masked_fill(where[:, None], 0.0))
+    assert RelDrop(p=1e-9).transform(model, batch, task, stream(0, "coin")) is batch
+
+
+def test_relevance_in_every_third_step_and_chance_in_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ToyImages()
+    model = task.model(seed=0)
+    batch = task.batch("train", torch.arange(32))
+    asked = counting(monkeypatch)
+    regularizer = RelDrop(p=1.0, every=3)
+    for step in range(7):
+        out = regularizer.transform(model, batch, task, stream(0, "every"))
+        assert len(asked) == step // 3 + 1
+        assert bool((out.inputs != batch.inputs).flatten(1).any(1).all())
+        regularizer.after_step((step + 1) / 7)
+    points = ToyPoints()
+    cloud = points.batch("train", torch.arange(40))
+    regularizer = RelDrop(alpha=0.0, beta=0.2, every=2)
+    regularizer.after_step(0.5)
+    rounds, generator, dropped = 20, stream(0, "rate"), 0
+    for _ in range(rounds):
+        out = regularizer.transform(points.model(seed=0), cloud, points, generator).inputs
+        dropped += int((out != cloud.inputs).any(1).sum())
+    n = rounds * cloud.inputs[:, 0].numel()
+    assert dropped / n == pytest.approx(0.2, abs=5 * math.sqrt(0.2 * 0.8 / n))
+
+
+def test_alpha_moves_over_the_budget() -> None:
+    regularizer = RelDrop(alpha=0.2, alpha_end=1.0)
+    seen = [regularizer.diagnostics()["alpha"]]
+    for progress in (0.25, 0.5, 1.0):
+        regularizer.after_step(progress)
+        seen.append(regularizer.diagnostics()["alpha"])
+    assert seen == pytest.approx([0.2, 0.4, 0.6, 1.0])
+    again = RelDrop(alpha=0.2, alpha_end=1.0)
+    again.load_state_dict(regularizer.state_dict())
+    assert again.diagnostics() == regularizer.diagnostics()
+    assert RelDrop(alpha=0.2).diagnostics() == {}
+    with pytest.raises(UserError, match="needs an alpha"):
+        RelDrop(alpha_end=1.0)
+
+
+def test_relevance_of_the_average_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ToyImages()
+    model = task.model(seed=0)
+    first = [parameter.detach().clone() for parameter in model.parameters()]
+    regularizer = RelDrop(p=1.0, average=0.75)
+    regularizer.attach(model, task)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1.0
+    regularizer.after_step(0.5)
+    seen = []
+
+    def noted(asked, inputs, classes, **options):
+        seen.extend(parameter.detach().clone() for parameter in asked.parameters())
+        return lrp(asked, inputs, classes, **options)
+
+    monkeypatch.setattr(implementation, "lrp", noted)
+    regularizer.transform(model, task.batch("train", torch.arange(4)), task, stream(0, "average"))
+    for before, average, now in zip(first, seen, model.parameters(), strict=True):
+        torch.testing.assert_close(average, before + 0.25)
+        torch.testing.assert_close(now.detach(), before + 1.0)
+    assert any(name.startswith("average_") for name in regularizer.state_dict())
+    assert not any(parameter.requires_grad for parameter in regularizer.buffers())
+    regularizer.detach()
+    assert not any(name.startswith("average_") for name in regularizer.state_dict())
+
+
+def test_lent_weights_come_back_after_an_error() -> None:
+    model = torch.nn.Linear(2, 2)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    kept = [parameter.data_ptr() for parameter in model.parameters()]
+
+    def fail() -> None:
+        with lent_weights(model, [torch.zeros(2, 2), torch.zeros(2)]):
+            assert float(model.weight.detach().abs().sum()) == 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [parameter.data_ptr() for parameter in model.parameters()] == kept
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_several_blocks_cover_what_the_first_ones_leave() -> None:
+    relevance = torch.zeros(200, 21, 21)
+    places = ((3, 3), (3, 17), (17, 10))
+    for rank, (row, column) in enumerate(places):
+        relevance[:, row, column] = 3.0 - rank
+    small = {"area": (0.06, 0.07), "aspect": (0.9, 1.1)}  # three blocks of about 3 x 3
+    for blocks in (1, 2, 3):
+        where = sample_relevant_blocks(relevance, blocks=blocks, generator=stream(0, "b"), **small)
+        assert [bool(where[:, row, column].all()) for row, column in places] == [n < blocks for n in range(3)]
+
+
+def test_spans_of_sequences() -> None:
+    relevance = torch.zeros(100, 30)
+    relevance[:, 12] = 1
+    where = sample_relevant_blocks(relevance, generator=stream(0, "span"))
+    assert bool(where[:, 12].all())
+    starts = (where & ~torch.nn.functional.pad(where, (1, 0))[:, :-1]).sum(1)
+    assert bool((starts == 1).all())  # one span each
+
+
+@pytest.mark.parametrize("mixing", [CutMix(p=1.0), Mixup()], ids=["cutmix", "mixup"])
+def test_inputs_are_explained_and_occluded_before_they_are_mixed(mixing, monkeypatch) -> None:
+    task = ToyImages()
+    model = task.model(seed=0)
+    batch = task.batch("train", torch.arange(24))
+    explained = []
+
+    def noted(asked, inputs, classes, **options):
+        assert current_role() is PassRole.FULL
+        explained.append((inputs.clone(), classes.clone()))
+        return lrp(asked, inputs, classes, **options)
+
+    monkeypatch.setattr(implementation, "lrp", noted)
+    both = Compose([mixing, RelDrop(p=1.0)])
+    out = both.transform(model, batch, task, stream(0, "both"))
+    ((inputs, classes),) = explained
+    assert torch.equal(inputs, batch.inputs)
+    assert torch.equal(classes, batch.targets)
+    assert out.mixed is not None
+    occluded = RelDrop(p=1.0).transform(model, batch, task, generator := stream(0, "both"))
+    mixed = mixing.transform(model, occluded, task, generator)
+    assert torch.equal(out.inputs, mixed.inputs)
+    assert torch.equal(out.mixed.targets, mixed.mixed.targets)
+
+
+def test_integrated_gradients_where_captum_is() -> None:
+    pytest.importorskip("captum")
+    task = ToyImages()
+    batch = task.batch("train", torch.arange(6))
+    out = RelDrop(p=1.0, attribution="integrated_gradients").transform(
+        task.model(seed=0), batch, task, stream(0, "ig")
+    )
+    assert bool((out.inputs != batch.inputs).flatten(1).any(1).all())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"every": 2}, {"average": 0.9}, {"alpha": 1.0, "alpha_end": 0.0, "blocks": 2}]
+)
+def test_variants_train(settings) -> None:
+    task = ToyImages()
+    result = fit(task.model(seed=0), task, RelDrop(p=1.0, **settings), Recipe(budget=Budget(steps=3)))
+    assert result.cost.steps == 3
+
+
+def test_settings_are_checked() -> None:
+    for wrong in (
+        {"every": 0},
+        {"average": 1.0},
+        {"blocks": 0},
+        {"mode": "blocks"},
+        {"attribution": "shap"},
+        {"alpha": 0.5, "alpha_end": 2.0},
+    ):
+        with pytest.raises(UserError):
+            RelDrop(**wrong)
+
+
+@pytest.mark.parametrize("fill", [0.0, 3.0])
+def test_constant_relevance_and_single_positions_give_no_nan(fill: float) -> None:
+    for shape in ((1, 1), (2, 7), (1, 1, 1), (2, 4, 4)):
+        relevance = torch.full(shape, fill)
+        assert bool(normalized_relevance(relevance).eq(0).all())
+        dropped = sample_relevant_positions(relevance, 0.5, 0.15, generator=stream(0, "c"))
+        assert not bool(dropped.any())  # alpha·u + 0 < 1 - beta
+        assert sample_relevant_blocks(relevance, generator=stream(0, "c")).shape == relevance.shape

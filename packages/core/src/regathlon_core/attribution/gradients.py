@@ -75,6 +75,8 @@ def integrated_gradients(
     baseline: Tensor | float = 0.0,
     steps: int = 32,
     batch_size: int | None = None,
+    wrt: Callable[[Any], Tensor] | None = None,
+    forward: Callable[[nn.Module, Any], Tensor] | None = None,
 ) -> Tensor:
     """Return Integrated Gradients of a class's logit, computed by captum, which must be installed.
 
@@ -87,12 +89,14 @@ def integrated_gradients(
         baseline: b: a number, or a tensor like the inputs.
         steps: Points of the integral's Gauss-Legendre rule.
         batch_size: Evaluate at most that many points at once; None for all of them, B × steps.
+        wrt: As for ``lrp``; what it picks must be the inputs themselves, which several points are put in for.
+        forward: How to get logits [B, K] from the model and inputs. Default: ``model(inputs)``.
 
     Returns:
         Shaped and typed like the inputs.
 
     Raises:
-        UserError: captum is not installed, or a class outside of the output.
+        UserError: captum is not installed, a class outside of the output, or inputs that are no tensor.
 
     Example:
         >>> from regathlon_core.attribution import integrated_gradients
@@ -108,11 +112,20 @@ def integrated_gradients(
             "Integrated Gradients are computed by captum. Install it: pip install captum"
         ) from error
     model = unwrapped(model)
+    if wrt is not None and wrt(inputs) is not inputs:
+        raise UserError(
+            "Integrated Gradients explain inputs that are a tensor, not a part of an object; use lrp or "
+            "gradient_x_input there."
+        )
     inputs = explained_tensor(inputs, None).detach()
+
+    def scores(points: Tensor) -> Tensor:
+        return logits_of(model(points) if forward is None else forward(model, points))
+
     with _measuring(model, inputs):
         with torch.no_grad():
-            weights = class_weights(logits_of(model(inputs)), target)
-        attribution: Tensor = captum.IntegratedGradients(model).attribute(
+            weights = class_weights(scores(inputs), target)
+        attribution: Tensor = captum.IntegratedGradients(scores).attribute(
             inputs,
             baselines=baseline,
             target=weights.argmax(1),

@@ -74,16 +74,21 @@ def sample_relevant_blocks(
     area: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
     centers: int = 1,
+    blocks: int = 1,
     alpha: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one box per sample around its most relevant position; what reaches beyond the grid is cut off.
+    """Draw a box per sample around its most relevant position; what reaches beyond the grid is cut off.
+
+    With several, each takes its share of the area and is put around the most relevant position that the ones
+    before it left uncovered.
 
     Args:
         relevance: [B, *positions], 1, 2 or 3 dimensions of positions.
         area: Smallest and largest share of the grid.
         aspect: Smallest and largest height over width, uniform in the logarithm.
         centers: The centre is one of so many most relevant positions.
+        blocks: How many boxes.
         alpha: Probability that the centre is any position instead.
         generator: Source of randomness.
 
@@ -96,6 +101,22 @@ def sample_relevant_blocks(
         >>> bool(sample_relevant_blocks(relevance)[0, 4, 6])
         True
     """
+    low, high = area
+    left, where = relevance, torch.zeros_like(relevance, dtype=torch.bool)
+    for _ in range(blocks):
+        where = where | _block(left, (low / blocks, high / blocks), aspect, centers, alpha, generator)
+        left = relevance.masked_fill(where, -torch.inf)
+    return where
+
+
+def _block(
+    relevance: Tensor,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    centers: int,
+    alpha: float,
+    generator: torch.Generator | None,
+) -> Tensor:
     batch, *spatial = relevance.shape
     device = relevance.device
     side, fits = sample_box_sides(
