@@ -5,6 +5,8 @@ python benchmarks/speed/gradaug.py --model resnet50 --batch 16 --rounds 5 --asse
 The floor of a step's cost is the arithmetic of its passes, weighted by widths and resolutions: counted, not computed from a
 formula. Every step makes the same draws (--draw). The reference slices the weights in the forward of its own layers, as slimmable
 networks do (Yu et al. 2019, arXiv 1812.08928), here written anew; it needs a rewritten model, and its results are the same.
+"Separate models" trains models of their own at the same widths and resolutions: what this machine needs for that arithmetic,
+which is more than the count says where maps are tiny or channels are no multiples of its vectors.
 """
 
 from __future__ import annotations
@@ -113,6 +115,43 @@ def reference_losses(
         yield task.soft_loss(logits, soft)
 
 
+def smaller(model: nn.Module, value: float) -> nn.Module:
+    """Return a model of its own that holds the first channels of a residual network's layers."""
+    small, width = copy.deepcopy(model), Width()
+    width.value = value
+    for module in small.modules():
+        if isinstance(module, nn.Conv2d):
+            inputs = module.in_channels if module.in_channels == 3 else width.keep(module.in_channels)
+            module.weight = nn.Parameter(
+                module.weight.detach()[: width.keep(module.out_channels), :inputs].clone()
+            )
+        elif isinstance(module, nn.BatchNorm2d):
+            kept = width.keep(module.num_features)
+            for name in ("weight", "bias"):
+                setattr(module, name, nn.Parameter(getattr(module, name).detach()[:kept].clone()))
+            for name in ("running_mean", "running_var"):
+                setattr(module, name, getattr(module, name)[:kept].clone())
+        elif isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(module.weight.detach()[:, : width.keep(module.in_features)].clone())
+    return small
+
+
+def separate_losses(
+    models: list[nn.Module], batch: Batch, task: CifarTask, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the loss terms of the full network and of models of their own: what the same arithmetic costs by itself."""
+    full, *others = models
+    outputs = full(batch.inputs)
+    yield task.criterion(outputs, batch)
+    soft = outputs.detach()
+    del outputs
+    views = task.views(batch, generator)
+    sample_widths(SETTINGS["n"], SETTINGS["alpha"], generator)  # they were drawn when the models were made
+    for model in others:
+        model.zero_grad(set_to_none=True)
+        yield task.soft_loss(model(next(views).batch.inputs), soft)
+
+
 def training_step(
     model: nn.Module, losses: Callable[[torch.Generator], Iterator[Tensor]], draw: int
 ) -> Callable[[], None]:
@@ -195,6 +234,7 @@ def main() -> int:
             floor=floor,
             over_floor=times["gradaug"].cpu / floor,
             over_reference=times["gradaug"].cpu / times["reference"].cpu,
+            separate_over_floor=times["separate models"].cpu / floor,
             memory=memory["gradaug"] / memory["plain"],
             reference_memory=memory["reference"] / memory["plain"],
         )
@@ -223,16 +263,20 @@ def main() -> int:
 
 
 def variants(
-    model: nn.Module, batch: Batch, task: CifarTask
+    model: nn.Module, batch: Batch, task: CifarTask, draw: int
 ) -> dict[str, tuple[nn.Module, Callable[[torch.Generator], Iterator[Tensor]]]]:
     """Return every variant's model and loss terms."""
     sliced, width = rewritten(model)
     ours, regularizer = copy.deepcopy(model), GradAug(**SETTINGS)
     regularizer.attach(ours, task)
+    full = copy.deepcopy(model)
+    widths = sample_widths(SETTINGS["n"], SETTINGS["alpha"], stream(draw, "benchmark"))
+    models = [full, *(smaller(model, value) for value in widths)]
     return {
         "plain": (model, lambda generator: iter([task.loss(model, batch)])),
         "gradaug": (ours, lambda generator: regularizer.losses(ours, batch, task, generator)),
         "reference": (sliced, lambda generator: reference_losses(sliced, width, batch, task, generator)),
+        "separate models": (full, lambda generator: separate_losses(models, batch, task, generator)),
     }
 
 

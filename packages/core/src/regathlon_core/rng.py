@@ -40,6 +40,14 @@ def stream(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
+def on_cpu(generator: torch.Generator) -> torch.Generator:
+    """Return a generator that draws on the CPU: the one given where it does, else one that it seeds."""
+    if generator.device.type == "cpu":
+        return generator
+    seed = torch.randint(_MASK63, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))
+
+
 @contextlib.contextmanager
 def global_stream(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Lend torch's global generators a stream of our own and give them back as they were.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,16 +49,30 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
         yield task.criterion(outputs, batch)
         reference = tree_map_only(Tensor, Tensor.detach, outputs)
         del outputs
+        yield from self._lessons(model, batch, reference, task, generator, self._taught_by(task))
+
+    def _taught_by(self, task: Task) -> Literal["soft", "hard"]:
+        return "soft"
+
+    def _lessons(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        reference: Any,
+        task: Task,
+        generator: torch.Generator,
+        taught_by: Literal["soft", "hard"] = "soft",
+    ) -> Iterator[Tensor]:
+        """Yield what each sub-network has yet to learn of the full network's outputs, or of the labels."""
         views = self._views(batch, task, generator)
         for sub_network in self._sub_networks(model, task, generator):
             view = next(views)
             with run_as(model, self.role), sub_network:
                 taught = task.predict(model, view.batch)
-            yield self._lesson(task, taught, view, reference)
-
-    def _lesson(self, task: Task, taught: Any, view: View, reference: Any) -> Tensor:
-        """Return what a sub-network has to learn: the full network's outputs."""
-        return task.soft_loss(taught, view.align(reference))
+            if taught_by == "hard":
+                yield task.criterion(taught, view.batch)
+            else:
+                yield task.soft_loss(taught, view.align(reference))
 
     @abc.abstractmethod
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
@@ -109,10 +123,8 @@ class GradAug(_TaughtPasses[GradAugSettings]):
         super().__init__(settings, **keywords)
         self.role = PassRole.FULL if self.settings.sub_statistics else PassRole.SUB
 
-    def _lesson(self, task: Task, taught: Any, view: View, reference: Any) -> Tensor:
-        if (self.settings.labels or task.settings.taught_by) == "hard":
-            return task.criterion(taught, view.batch)
-        return super()._lesson(task, taught, view, reference)
+    def _taught_by(self, task: Task) -> Literal["soft", "hard"]:
+        return self.settings.labels or task.settings.taught_by
 
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
         settings = self.settings

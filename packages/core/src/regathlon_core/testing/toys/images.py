@@ -37,7 +37,16 @@ class ToyImagesSettings(TaskSettings):
     implementation: ClassVar[str] = "regathlon_core.testing.toys.images:ToyImages"
     dataset: ClassVar[str] = "toy"
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "grid_inputs", "features", "soft_loss", "views", "occlude"}
+        {
+            "class_labels",
+            "sample_labels",
+            "grid_inputs",
+            "features",
+            "soft_loss",
+            "views",
+            "occlude",
+            "unlabelled",
+        }
     )
     views: ClassVar[tuple[str, ...]] = ("scale",)
     models: ClassVar[tuple[type[ModelSettings], ...]] = (ToyConvSettings,)
@@ -73,6 +82,13 @@ class ToyImages(ToyTask):
     def in_channels(self) -> int:
         """One grey channel."""
         return 1
+
+    def unlabelled(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return training images whose labels nobody asks for, flipped at random."""
+        index = torch.randint(self.size("train"), (count,), generator=generator)
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        inputs: Tensor = self.batch("train", index, SampleDraw(seed, 0)).inputs
+        return inputs
 
     def augment(self, inputs: Tensor, index: Tensor, draw: SampleDraw) -> Tensor:
         """Flip diagonals end to end, which keeps every class."""

@@ -1,0 +1,1 @@
+"""Mean Teacher: agree with an average of your past weights, on unlabelled samples too."""
