@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from regathlon.page.looks import GRID, INK, MUTED, Look
 from regathlon.page.svg import FONT_SIZE
-from regathlon.page.text import plain
+from regathlon.page.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,9 +99,7 @@ def intervals(bars: Sequence[Bar], label: str) -> Figure:
             for arrow, at in _arrows((bar.low, bar.high), ends, "<>"):
                 axes.plot([at], [row], marker=arrow, markersize=_ARROW, markeredgewidth=0, **style)
         axes.plot([bar.value], [row], marker=bar.look.marker, markersize=_MARKER, **style)
-    axes.set_yticks(
-        range(len(bars)), [shorten(bar.name) for bar in bars], fontsize=FONT_SIZE
-    )  # bold names are wider, which the margin leaves room for
+    axes.set_yticks(range(len(bars)), list(labels([bar.name for bar in bars]).values()))
     for bar, text in zip(bars, axes.get_yticklabels(), strict=True):
         text.set_color(INK)
         text.set_fontweight("bold" if bar.strong else "normal")
@@ -109,7 +107,7 @@ def intervals(bars: Sequence[Bar], label: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     _grid(axes, "x")
-    axes.set_xlabel(label)
+    axes.set_xlabel(one_line(label))
     _few_ticks(axes, "x", 5)
     return figure
 
@@ -146,7 +144,7 @@ def trade(points: Sequence[Point], cost_label: str, gain_label: str) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     _grid(axes, "both")
     axes.set_xlabel(cost_label)
-    axes.set_ylabel(gain_label)
+    axes.set_ylabel(one_line(gain_label))
     _few_ticks(axes, "y", 6)
     return figure
 
@@ -177,7 +175,7 @@ def curves(found: Sequence[Curve], label: str) -> Figure:
     _grid(axes, "y")
     axes.margins(x=0.03)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set_ylabel(one_line(label))
     _few_ticks(axes, "x", 6, whole=True)
     _few_ticks(axes, "y", 6)
     return figure
@@ -195,6 +193,7 @@ def critical_difference(diagram: CriticalDifference, of: Mapping[str, Look], wid
     """
     average = diagram.ranks.average
     names = list(average)
+    short = labels(names)
     side = _margin(names, padding=58)
     left, right = side, width - side
     worst = len(names)
@@ -224,7 +223,7 @@ def critical_difference(diagram: CriticalDifference, of: Mapping[str, Look], wid
         gid = _gid(look)
         axes.plot([x, x, edge], [axis, y, y], color=look.color, linewidth=1, gid=gid)
         axes.plot([edge], [y], color=look.color, marker=look.marker, markersize=_MARKER, gid=gid)
-        words = f"{shorten(name)}  {average[name]:.2f}" if best else f"{average[name]:.2f}  {shorten(name)}"
+        words = f"{short[name]}  {average[name]:.2f}" if best else f"{average[name]:.2f}  {short[name]}"
         axes.text(edge + (-8 if best else 8), y, words, ha="right" if best else "left", va="center", gid=gid)
     for column, (start, end) in enumerate(bars):
         y = axis + 10 + 9 * column
@@ -251,7 +250,7 @@ def ranks(diagram: CriticalDifference, of: Mapping[str, Look]) -> Figure:
             [average[name]], [row], color=look.color, marker=look.marker, markersize=_MARKER, gid=_gid(look),
             clip_on=False,
         )  # fmt: skip
-    axes.set_yticks(range(len(names)), [shorten(name) for name in names], color=INK)
+    axes.set_yticks(range(len(names)), list(labels(names).values()), color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(min(1.0, min(average.values())), max(len(names), *average.values(), 2))
     axes.tick_params(axis="y", length=0)
@@ -317,18 +316,26 @@ def _arrows(
         yield markers[1], ends[1]
 
 
-def shorten(name: str, length: int = _LABEL) -> str:
-    """Return a name for a chart: on one line, what is too long left out in its middle.
+def labels(names: Iterable[str], length: int = _LABEL) -> dict[str, str]:
+    """Return names for a chart: on one line, what is too long left out where they still differ.
 
     Example:
-        >>> shorten("gradaug(n=3, alpha=0.8)+cutmix(p=0.5)")
-        'gradaug(n=3,…tmix(p=0.5)'
+        >>> list(labels(["gradaug(n=3, alpha=0.8)+cutmix", "none"]).values())
+        ['gradaug(n=3, ….8)+cutmix', 'none']
+        >>> list(labels(["dropblock(p=0.1, block_size=3)", "dropblock(p=0.2, block_size=3)"], 20).values())
+        ['dropblock(p=0.1…e=3)', 'dropblock(p=0.2…e=3)']
     """
-    line = " ".join(plain(name).split()) or "(no name)"
-    if len(line) <= length:
-        return line
-    tail = (length - 1) // 2
-    return f"{line[: length - 1 - tail]}…{line[-tail:]}"
+    lines = {name: one_line(name) or "(no name)" for name in names}
+    shortened = lines
+    for tail in sorted(range(1, length - 1), key=lambda tail: abs(tail - length // 2 + 2)):
+        shortened = {name: _without_middle(line, length, tail) for name, line in lines.items()}
+        if len(set(shortened.values())) == len(set(lines.values())):
+            break
+    return shortened
+
+
+def _without_middle(line: str, length: int, tail: int) -> str:
+    return line if len(line) <= length else f"{line[: length - 1 - tail]}…{line[-tail:]}"
 
 
 def _columns(diagram: CriticalDifference, names: Sequence[str]) -> list[tuple[int, int]]:
@@ -337,7 +344,7 @@ def _columns(diagram: CriticalDifference, names: Sequence[str]) -> list[tuple[in
 
 
 def _margin(names: Iterable[str], padding: float = 12) -> float:
-    return padding + _LETTER * 1.12 * max((len(shorten(name)) for name in names), default=0)
+    return padding + _LETTER * 1.12 * max(map(len, labels(names).values()), default=0)
 
 
 def _cost_ticks(low: float, high: float) -> list[float]:

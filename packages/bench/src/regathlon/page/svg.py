@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from regathlon.page.looks import INK, PAPER, variable
+from regathlon.page.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +78,7 @@ class Charts:
         clean = ET.Element(
             "svg", {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
         )
-        clean.attrib |= {"role": "img", "aria-label": label}
+        clean.attrib |= {"role": "img", "aria-label": one_line(label)}
         referenced = {
             value[1:] for element in root.iter() for key, value in element.attrib.items() if key == _HREF
         }
@@ -87,7 +88,7 @@ class Charts:
 
     def _clean(self, element: ET.Element, referenced: set[str]) -> Iterator[ET.Element]:
         tag = element.tag.rpartition("}")[2]
-        if tag in ("metadata", "style"):
+        if tag in ("metadata", "style", "clipPath"):
             return
         kept = ET.Element(tag, dict(self._attributes(element, tag, referenced)))
         kept.text = (element.text or "") if tag in ("text", "tspan") else None

@@ -26,6 +26,16 @@ def plain(text: str) -> str:
     return _UNSHOWN.sub("\ufffd", _ANSI.sub("", text))
 
 
+def one_line(text: str) -> str:
+    r"""Return plain text on one line.
+
+    Example:
+        >>> one_line("two\nlines")
+        'two lines'
+    """
+    return " ".join(plain(text).split())
+
+
 def shown(value: Any) -> Any:
     """Return what a template writes for a value: strings are made plain, markup stays what it is."""
     if value is None:
