@@ -91,12 +91,16 @@ def proteins_step(data: Path, regularizer: Regularizer) -> Callable[[], None]:
 
 def main() -> int:
     """Run the comparisons; return 1 where ours is slower than asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="data root with Cora and PROTEINS")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--assert-ratio", type=float, help="fail where ours/example is above this on Cora")
-    parser.add_argument("--assert-step", type=float, help="fail where DropGraph's step is above this on PROTEINS")
+    parser.add_argument(
+        "--assert-step", type=float, help="fail where DropGraph's step is above this on PROTEINS"
+    )
     parser.add_argument("--json", type=Path, help="write Cora's results to this file")
     options = parser.parse_args()
 

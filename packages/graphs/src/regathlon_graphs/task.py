@@ -86,8 +86,9 @@ def _drop_edges(graph: Graph, generator: torch.Generator) -> Graph:
     """Drop edges, both ways at once."""
     low, high = graph.edge_index.sort(dim=0).values
     edges, edge_of = torch.unique(low * len(graph.x) + high, return_inverse=True)
-    kept = _uniform(edges.shape, generator, edges.device) >= _DROPPED_EDGES
-    return _with(graph, edge_index=graph.edge_index[:, kept[edge_of]])
+    kept = (_uniform(edges.shape, generator, edges.device) >= _DROPPED_EDGES)[edge_of]
+    changed = _with(graph, edge_index=graph.edge_index[:, kept])
+    return changed if graph.edge_attr is None else _with(changed, edge_attr=graph.edge_attr[kept])
 
 
 def _mask_features(graph: Graph, generator: torch.Generator) -> Graph:

@@ -35,13 +35,43 @@ class Collected:
     """
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
-        self.x = torch.cat([graph.x for graph in graphs])
-        self.edge_index = torch.cat([graph.edge_index for graph in graphs], dim=1)
         attributed = graphs[0].edge_attr is not None
-        self.edge_attr = torch.cat([graph.edge_attr for graph in graphs]) if attributed else None
-        self.nodes = torch.tensor([len(graph.x) for graph in graphs])
-        self.edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
-        self._first_node, self._first_edge = (_begins(counts) for counts in (self.nodes, self.edges))
+        self._take(
+            torch.cat([graph.x for graph in graphs]),
+            torch.cat([graph.edge_index for graph in graphs], dim=1),
+            torch.cat([graph.edge_attr for graph in graphs]) if attributed else None,
+            torch.tensor([len(graph.x) for graph in graphs]),
+            torch.tensor([graph.edge_index.shape[1] for graph in graphs]),
+        )
+
+    @classmethod
+    def joined(
+        cls, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None, nodes: Tensor, edges: Tensor
+    ) -> Collected:
+        """Return graphs that lie one after another already.
+
+        Args:
+            x: [N, F].
+            edge_index: Nodes counted from the first of their graph, int64 [2, E].
+            edge_attr: [E, D], or None.
+            nodes: Of each graph, int64 [G].
+            edges: Of each graph, int64 [G].
+        """
+        made = cls.__new__(cls)
+        made._take(x, edge_index, edge_attr, nodes, edges)
+        return made
+
+    def _take(
+        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None, nodes: Tensor, edges: Tensor
+    ) -> None:
+        self.x, self.edge_index, self.edge_attr, self.nodes, self.edges = (
+            x,
+            edge_index,
+            edge_attr,
+            nodes,
+            edges,
+        )
+        self._first_node, self._first_edge = _begins(nodes), _begins(edges)
         self._adjacencies: dict[str, SparseMatrix] = {}
 
     def together(self, chosen: Tensor) -> Graph:

@@ -144,6 +144,31 @@ class GraphGcnSettings(GraphNetworkSettings):
         check_convolution(self.normalization, self.init)
 
 
+@dataclass(frozen=True)
+class OgbGcnSettings(ModelSettings):
+    """OGB's GCN for properties of graphs, whose messages read the features of edges too.
+
+    Attributes:
+        hidden: Channels of the layers.
+        layers: Graph convolutions.
+        dropout: Rate of the dropout after every layer, officially 0.5; 0 leaves it to the regularizers.
+        virtual_node: Whether a node more, joined to all others of its graph, takes part.
+        residual: Whether every layer adds to what it reads.
+    """
+
+    name: ClassVar[str] = "ogb_gcn"
+    summary: ClassVar[str] = "OGB's GCN with edge features, perhaps with a virtual node (Hu et al.)"
+    implementation: ClassVar[str] = "regathlon_graphs.models.ogb_gcn:build_ogb_gcn"
+    hidden: int = 300
+    layers: int = 5
+    dropout: float = 0.0
+    virtual_node: bool = False
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self.name, self.hidden, self.layers, self.dropout)
+
+
 def check_sizes(model: str, hidden: int, layers: int, dropout: float) -> None:
     """Refuse sizes and rates that no model has."""
     for name, value in (("hidden", hidden), ("layers", layers)):
