@@ -1,0 +1,1 @@
+"""What is measured or drawn on models of images after their training."""

@@ -1,0 +1,1 @@
+"""Grad-CAM: where a classifier looks, and what its gaze is worth."""

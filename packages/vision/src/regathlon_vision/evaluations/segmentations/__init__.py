@@ -1,0 +1,1 @@
+"""Predicted masks beside their references."""

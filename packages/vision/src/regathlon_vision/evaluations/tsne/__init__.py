@@ -1,0 +1,1 @@
+"""A map of a classifier's features in two dimensions."""
