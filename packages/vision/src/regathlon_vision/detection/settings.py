@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
 
@@ -196,12 +196,15 @@ class CocoFolderSettings(DetectionSettings):
 
 @dataclass(frozen=True)
 class CocoSettings(CocoFolderSettings):
-    """COCO 2017: train on train2017, test on val2017, images of at most 1000x600 (He et al. 2017; GradAug's Table 7)."""
+    """COCO 2017: train on train2017, test on val2017, images of at most 1000x600, as in GradAug's Table 7.
+
+    Attributes:
+        source: ``"full"``, or ``"subset"``: 60 and 40 of its images, in the same folders, for trying things out.
+    """
 
     name: ClassVar[str] = "detection/coco"
     summary: ClassVar[str] = "COCO 2017, 80 classes of objects: boxes and masks"
     implementation: ClassVar[str] = "regathlon_vision.detection.folder:CocoFolderTask"
-    dataset: ClassVar[str] = "coco"
     locations: ClassVar[Mapping[Split, tuple[str, str]]] = {
         "train": ("coco/annotations/instances_train2017.json", "coco/train2017"),
         "test": ("coco/annotations/instances_val2017.json", "coco/val2017"),
@@ -228,6 +231,17 @@ class CocoSettings(CocoFolderSettings):
     short: int = 600
     long: int = 1000
     empty: Literal["keep", "drop"] = "drop"
+    source: Literal["full", "subset"] = "full"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source not in ("full", "subset"):
+            raise unknown(f"source of {self.name}", self.source, ("full", "subset"))
+
+    @property
+    def dataset(self) -> str:  # type: ignore[override]
+        """Name of the manifest: the subset is a data set of its own."""
+        return "coco-subset" if self.source == "subset" else "coco"
 
 
 @dataclass(frozen=True)
