@@ -166,4 +166,4 @@ class FolderTask(DomainTask):
             except UserError as error:
                 damaged.append(f"{path} ({error.message})")
         if damaged:
-            raise UserError(f"The data of {self.settings.name} holds {some(damaged)}.")
+            raise UserError(f"The data of {self.settings.name} holds {some(sorted(damaged))}.")
