@@ -28,6 +28,12 @@ boom = toyplug.settings:BoomSettings
 [regathlon.evaluations]
 weights = toyplug.settings:WeightsSettings
 gridded = toyplug.settings:GriddedSettings
+[regathlon.trackers]
+witness = toyplug.tracking:Witness
+faulty = toyplug.tracking:Faulty
+leaving = toyplug.tracking:Leaving
+hanging = toyplug.tracking:Hanging
+lacking = toyplug.tracking:Lacking
 [regathlon.suites]
 toyplug = toyplug.suites
 [regathlon.datasets]

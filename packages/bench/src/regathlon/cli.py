@@ -76,6 +76,12 @@ def run(
         float,
         typer.Option("--checkpoint-every", metavar="SECONDS", help="Time between a trial's checkpoints."),
     ] = 30.0,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tracker", metavar="NAME[=TARGET]", help="Show the run in tensorboard or mlflow as well."
+        ),
+    ] = None,
 ) -> None:
     """Run a suite; run again to go on where it stopped.
 
@@ -93,6 +99,7 @@ def run(
         data=data,
         device=device.value,
         checkpoint_seconds=checkpoint_seconds,
+        trackers=tracker or [],
     )
     raise typer.Exit(code)
 
@@ -211,11 +218,30 @@ def merge(
     raise typer.Exit(merge_(target, sources))
 
 
+@app.command()
+def track(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="tensorboard or mlflow.")],
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="PLACE", help="A folder or address [default: in DIR].")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until standard input ends, for a run at work.")
+    ] = False,
+) -> None:
+    """Show a run in TensorBoard or MLflow: all that was not shown yet."""
+    from regathlon.commands.tracking import track as track_
+
+    track_(folder, to, target, follow=follow)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="tasks, models, regularizers, datasets, suites or executors."),
+        typer.Argument(
+            metavar="KIND", help="tasks, models, regularizers, datasets, suites, executors or trackers."
+        ),
     ],
     json: JsonOption = False,
 ) -> None:

@@ -33,6 +33,7 @@ KINDS: Mapping[str, str] = {
     "suite": "regathlon.suites",
     "executor": "regathlon.executors",
     "paper": "regathlon.papers",
+    "tracker": "regathlon.trackers",
 }
 """Kind of plugin -> its entry-point group."""
 

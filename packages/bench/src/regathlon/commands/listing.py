@@ -79,9 +79,17 @@ def _suites() -> Rows:
 
 
 def _executors() -> Rows:
+    return _summed_up("executor")
+
+
+def _trackers() -> Rows:
+    return _summed_up("tracker")
+
+
+def _summed_up(kind: str) -> Rows:
     return [
-        {"executor": name, "summary": (executor.__doc__ or "").strip().partition("\n")[0]}
-        for name, executor in plugins.load_all("executor")[0].items()
+        {kind: name, "summary": (plugin.__doc__ or "").strip().partition("\n")[0]}
+        for name, plugin in plugins.load_all(kind)[0].items()
     ]
 
 
@@ -93,4 +101,5 @@ KINDS: Mapping[str, Callable[[], Rows]] = {
     "datasets": lambda: datasets.listing(None),
     "suites": _suites,
     "executors": _executors,
+    "trackers": _trackers,
 }

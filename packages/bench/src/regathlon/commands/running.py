@@ -10,6 +10,7 @@ from regathlon import datasets, plugins
 from regathlon.analysis import analyze
 from regathlon.cli import DONE, INTERRUPTED, SOME_FAILED
 from regathlon.commands.output import err, out
+from regathlon.commands.tracking import beside
 from regathlon.estimate import duration
 from regathlon.executors import Options
 from regathlon.executors.local import visible_gpus
@@ -33,6 +34,7 @@ def run_suite(
     data: Path | None,
     device: str,
     checkpoint_seconds: float,
+    trackers: Sequence[str] = (),
 ) -> int:
     """Run a suite and return the exit code; see ``regathlon run --help``."""
     started = time.monotonic()
@@ -59,7 +61,8 @@ def run_suite(
             console.print(f"skipped: {line}", soft_wrap=True)
         raise UserError(f"Nothing of the suite {suite.name!r} can run here: every cell is skipped.")
     try:
-        done = run_plan(plan, folder, options, executor, console)
+        with beside(folder, trackers):
+            done = run_plan(plan, folder, options, executor, console)
     except StoppedNow:
         console.print(f"Stopped now. Go on with: regathlon run {folder}", soft_wrap=True)
         return INTERRUPTED
