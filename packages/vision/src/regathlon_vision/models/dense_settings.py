@@ -19,7 +19,7 @@ class AttentionUNetSettings(UNetSettings):
         depth: Number of steps down, each halving the resolution.
     """
 
-    name: ClassVar[str] = "attention_unet"
+    name: ClassVar[str] = "attention-unet"
     summary: ClassVar[str] = "U-Net whose skips pass attention gates"
     implementation: ClassVar[str] = "regathlon_vision.models.attention_unet:build_attention_unet"
 

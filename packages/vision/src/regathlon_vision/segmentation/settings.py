@@ -99,8 +99,8 @@ class MoNuSegSettings(SegmentationSettings):
 
     Attributes:
         crop: Side of the squares that are cut out of the four corners of every image.
-        source: ``"full"``: images of 1000 by 1000 pixels in ``MoNuSeg/{train,test}/images``, with the XML files in
-            ``annotations`` or black and white ones in ``masks``; ``"tiles"``: such a folder of small tiles.
+        source: ``"full"``: images of 1000 by 1000 pixels in ``MoNuSeg/{train,test}/images`` and their XML files in
+            ``annotations``; ``"tiles"``: small tiles in ``images`` and black and white ones in ``masks``.
     """
 
     name: ClassVar[str] = "segmentation/monuseg"
@@ -144,7 +144,7 @@ class VocSettings(SegmentationSettings):
     name: ClassVar[str] = "segmentation/voc"
     summary: ClassVar[str] = "Pascal VOC 2012 with SBD: 20 classes of objects, 10,582 images to train on"
     implementation: ClassVar[str] = "regathlon_vision.segmentation.voc:VocTask"
-    dataset: ClassVar[str] = "voc2012"
+    dataset: ClassVar[str] = "voc"
     models: ClassVar[tuple[type[ModelSettings], ...]] = (Fcn32sSettings, DeepLabV3Settings, UNetSettings)
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adam",
