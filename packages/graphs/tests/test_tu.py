@@ -12,7 +12,7 @@ from regathlon_core import Budget, UserError, fit
 from regathlon_core.rng import global_stream
 from regathlon_core.testing import assert_imports_lightly, task_checks
 from regathlon_graphs import GraphGinSettings, MutagSettings, ProteinsSettings, TuSettings
-from regathlon_graphs.graph_classification.tu import random_split
+from regathlon_graphs.graph_classification.tu import _folds, fold_split, random_split
 from regathlon_graphs.graph_classification.tu_files import read_collection
 
 SPLITS = ("train", "val", "test")
@@ -75,8 +75,12 @@ def task(tmp_path_factory):
 
 
 def graphs_of(task):
+    return [task._collection.together(torch.tensor([number])) for number in range(len(task._labels))]
+
+
+def graphs_of(task):
     """Return all graphs and labels in the order of the file."""
-    return list(zip(task._graphs, task._labels.tolist(), strict=True))
+    return list(zip(graphs_of(task), task._labels.tolist(), strict=True))
 
 
 # ---- reading -----------------------------------------------------------------------------------------------
@@ -185,6 +189,42 @@ def test_over_many_splits_every_graph_is_tested_alike():
     assert (tested - splits / 10).abs().max() < 5 * (splits * 0.1 * 0.9) ** 0.5
 
 
+def test_a_split_is_hgp_sl_s():
+    """There it is torch's random_split, after manual_seed."""
+    known = torch.utils.data.random_split(
+        range(100), [80, 10, 10], generator=torch.Generator().manual_seed(777)
+    )
+    for part, split in zip(known, SPLITS, strict=True):
+        assert random_split(100, 777)[split].tolist() == list(part.indices)
+
+
+def test_a_trial_s_seed_may_draw_the_split():
+    assert ProteinsSettings().of_seed(7) == ProteinsSettings(split=7)
+    assert ProteinsSettings(split=2).of_seed(7) == ProteinsSettings(split=2)
+
+
+def test_folds_take_turns():
+    folds = list(torch.arange(100).split(10))
+    tested = [fold_split(folds, number) for number in range(10)]
+    assert torch.cat([parts["test"] for parts in tested]).tolist() == list(range(100))
+    for parts in tested:
+        assert torch.cat([parts[split] for split in SPLITS]).sort().values.tolist() == list(range(100))
+    assert tested[9]["val"].tolist() == list(range(10))
+
+
+def test_folds_of_files_and_drawn_ones(tmp_path):
+    labels = torch.arange(40) % 2
+    drawn = _folds(tmp_path / "none", labels)
+    assert [labels[fold].tolist() for fold in drawn] == [[0, 0, 1, 1]] * 10
+    for number in range(1, 11):
+        (tmp_path / f"test_idx-{number}.txt").write_text(f"{number}\n{number + 20}\n")
+    assert [fold.tolist() for fold in _folds(tmp_path, labels)] == [[n, n + 20] for n in range(1, 11)]
+    for text, said in (("2\n", "share a graph"), ("40\n", "outside of 0 to 39"), ("x", "damaged")):
+        (tmp_path / "test_idx-1.txt").write_text(text)
+        with pytest.raises(UserError, match=said):
+            _folds(tmp_path, labels)
+
+
 def test_a_negative_split_is_refused():
     with pytest.raises(UserError, match="split must be at least 0"):
         ProteinsSettings(split=-1)
@@ -221,9 +261,9 @@ def test_real_collections_are_as_torch_geometric_reads_them(name, tmp_path):
     settings, count, nodes, edges, classes, columns = KNOWN[name]
     root = Path(os.environ["REGATHLON_DATA"])
     task = settings().build(root)
-    assert len(task._graphs) == count
-    assert sum(graph.num_nodes for graph in task._graphs) == nodes
-    assert sum(graph.edge_index.shape[1] for graph in task._graphs) == edges
+    collection = task._collection
+    assert (len(collection.nodes), len(collection.x)) == (count, nodes)
+    assert collection.edge_index.shape[1] == edges
     assert task._labels.bincount().tolist() == classes
     assert task.in_channels == columns
     shutil.copytree(root / "TUDataset" / settings.folder / "raw", tmp_path / settings.folder / "raw")

@@ -103,7 +103,7 @@ def _evaluate(at: TrialFolder, options: Options, device: str, stop: threading.Ev
         evaluate(
             at,
             left,
-            task=trial.task.build(options.data),
+            task=trial.task.of_seed(trial.seed).build(options.data),
             model=trial.model,
             seed=trial.seed,
             data=options.data,
@@ -118,7 +118,7 @@ def _train(
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-    task = trial.task.build(options.data)
+    task = trial.task.of_seed(trial.seed).build(options.data)
     observer.steps_per_epoch = len(task.order(0, trial.seed, trial.recipe.batch_size))
 
     def train() -> FitResult:

@@ -39,6 +39,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "sample_labels": "one class label per sample",
         "box_labels": "boxes with a class label each",
         "grid_inputs": "inputs on a regular grid, [B, C, *spatial]",
+        "pixels": "images that are made of pixels in [0, 1]",
         "features": "named insertion points for feature-level layers",
         "views": "label-preserving random views of a batch",
         "soft_loss": "a loss between two outputs of the model",
@@ -242,6 +243,10 @@ class TaskSettings(Declaration):
     def grid(self) -> tuple[TaskSettings, ...]:
         """Return the tasks that it stands for in a suite: one per held-out domain, if there are several."""
         return (self,)
+
+    def of_seed(self, seed: int) -> TaskSettings:
+        """Return the task as a trial of this seed sees it: another one where the seed also draws the split."""
+        return self
 
     def build(self, data: Path | None = None) -> Task:
         """Return the task with its data loaded.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import ModelSettings, TaskSettings
 from regathlon_graphs.models.settings import GraphGcnSettings, GraphGinSettings
@@ -41,9 +42,13 @@ class TuSettings(GraphTaskSettings):
     """A collection of the TUDataset; a subclass names the folder.
 
     Attributes:
-        split: Which of the random splits, at least 0. A suite that wants many lists the task with each of them.
+        split: Which of the splits, at least 0; null for the one of the trial's seed (0 where there is no trial).
+        protocol: ``"random"``: 80 % train, 10 % validate and 10 % test, drawn as HGP-SL draws them from its seed; or
+            ``"folds"``: a tenth tests, the next one validates, the others train; the folds are those of the files
+            ``10fold_idx`` where the collection has them, else drawn with the classes' shares alike.
     """
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "regathlon_graphs.graph_classification.tu:Tu"
     folder: ClassVar[str]
     """Below ``TUDataset`` in the data root, and the beginning of the files' names."""
@@ -57,11 +62,18 @@ class TuSettings(GraphTaskSettings):
         budget=Budget(epochs=200),
         eval_every=20,
     )
-    split: int = 0
+    split: int | None = None
+    protocol: Literal["random", "folds"] = "random"
 
     def __post_init__(self) -> None:
-        if self.split < 0:
+        if self.protocol not in ("random", "folds"):
+            raise unknown("protocol", self.protocol, ("random", "folds"))
+        if self.split is not None and self.split < 0:
             raise UserError(f"{self.name}: split must be at least 0, not {self.split}.")
+
+    def of_seed(self, seed: int) -> TuSettings:
+        """Return the task with the split of a seed; the ten folds begin again after ten seeds."""
+        return self if self.split is not None else dataclasses.replace(self, split=seed)
 
 
 @dataclass(frozen=True)

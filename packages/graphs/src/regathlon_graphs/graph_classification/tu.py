@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,15 +19,11 @@ from regathlon_graphs.pyg import Graph
 
 
 class Tu(GraphClassification):
-    """Graphs of a collection of the TUDataset, split at random: 80 % train, 10 % validate, the rest test.
+    """Graphs of a collection of the TUDataset, split at random or in ten folds.
 
     The files lie where torch-geometric's ``TUDataset`` has them, ``TUDataset/<folder>/raw/<folder>_A.txt`` and so on, and
     are read into memory: nothing is downloaded or written. Nodes have their attributes, as stored, and their labels
     one-hot (torch-geometric's ``use_node_attr=True``).
-
-    The split is drawn from ``split`` alone and does not depend on a trial's seed, so that regularizers are compared on the
-    same graphs. The shares are those of HGP-SL (Zhang et al., 2019; https://github.com/cszhangzhen/HGP-SL), which draws
-    by another generator, so its graphs of one number are not these.
 
     Args:
         settings: Which collection, and which split.
@@ -43,19 +40,26 @@ class Tu(GraphClassification):
             )
         except DataError as error:
             raise UserError(str(error)) from error
-        folder = root / "TUDataset" / settings.folder / "raw"
-        found = read_collection(folder, settings.folder)
+        folder = root / "TUDataset" / settings.folder
+        found = read_collection(folder / "raw", settings.folder)
         graphs = _graphs(
             torch.from_numpy(found.features), torch.from_numpy(found.edges), torch.from_numpy(found.nodes)
         )
         if len(graphs) < 10:
-            raise UserError(f"{len(graphs)} graphs are too few to split 80:10:10.", where=str(folder))
-        splits = random_split(len(graphs), settings.split)
-        super().__init__(settings, found.names, graphs, torch.from_numpy(found.labels), splits)
+            raise UserError(f"{len(graphs)} graphs are too few to split 80:10:10.", where=str(folder / "raw"))
+        labels, number = torch.from_numpy(found.labels), settings.split or 0
+        if settings.protocol == "folds":
+            splits = fold_split(_folds(folder / "10fold_idx", labels), number % 10)
+        else:
+            splits = random_split(len(graphs), number)
+        super().__init__(settings, found.names, graphs, labels, splits)
 
 
 def random_split(count: int, number: int) -> dict[Split, Tensor]:
     """Draw a split: 80 % to train and 10 % to validate, both rounded down, and the rest to test.
+
+    The same graphs as HGP-SL's (Zhang et al., 2019; https://github.com/cszhangzhen/HGP-SL) with that seed: one permutation by
+    torch's generator.
 
     Args:
         count: Graphs.
@@ -68,9 +72,38 @@ def random_split(count: int, number: int) -> dict[Split, Tensor]:
         >>> {split: len(index) for split, index in random_split(1113, 0).items()}
         {'train': 890, 'val': 111, 'test': 112}
     """
-    order = torch.randperm(count, generator=stream(number, "graph split"))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(number))
     train, val = count * 8 // 10, count // 10
     return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+def fold_split(folds: Sequence[Tensor], number: int) -> dict[Split, Tensor]:
+    """Return a split in which one fold tests, the next validates and the others train.
+
+    Args:
+        folds: Indices, int64, disjoint.
+        number: Which one tests.
+    """
+    parts = [*folds[number:], *folds[:number]]
+    return {"test": parts[0], "val": parts[1], "train": torch.cat(parts[2:])}
+
+
+def _folds(folder: Path, labels: Tensor) -> list[Tensor]:
+    files = [folder / f"test_idx-{number}.txt" for number in range(1, 11)]
+    if not folder.exists():
+        order = torch.randperm(len(labels), generator=stream(0, "folds"))
+        by_class = order[labels[order].argsort(stable=True)]
+        return [by_class[number::10] for number in range(10)]
+    try:
+        folds = [torch.tensor([int(float(line)) for line in file.read_text().split()]) for file in files]
+    except (OSError, ValueError) as error:
+        raise UserError(f"The ten folds are incomplete or damaged: {error}", where=str(folder)) from error
+    together = torch.cat(folds)
+    if len(together.unique()) != len(together):
+        raise UserError("Two folds share a graph.", where=str(folder))
+    if int(together.min()) < 0 or int(together.max()) >= len(labels):
+        raise UserError(f"A fold names a graph outside of 0 to {len(labels) - 1}.", where=str(folder))
+    return folds
 
 
 def _graphs(features: Tensor, edges: Tensor, nodes: Tensor) -> list[Graph]:
