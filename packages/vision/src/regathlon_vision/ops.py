@@ -128,13 +128,14 @@ def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
     """
     brightness, contrast, saturation = factors.to(images.dtype)[:, :, None, None, None].unbind(1)
     images = (images * brightness).clamp(0, 1)
-    mean = _gray(images).mean(dim=(-2, -1), keepdim=True)
+    mean = gray(images).mean(dim=(-2, -1), keepdim=True)
     images = (mean + contrast * (images - mean)).clamp(0, 1)
-    gray = _gray(images)
-    return (gray + saturation * (images - gray)).clamp(0, 1)
+    faded = gray(images)
+    return (faded + saturation * (images - faded)).clamp(0, 1)
 
 
-def _gray(images: Tensor) -> Tensor:
+def gray(images: Tensor) -> Tensor:
+    """Return the brightness of colours, [B, 1, H, W], of RGB images [B, 3, H, W]."""
     weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
     return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
 

@@ -29,6 +29,7 @@ class ClassificationSettings(TaskSettings):
             "class_labels",
             "sample_labels",
             "grid_inputs",
+            "pixels",
             "features",
             "residual",
             "views",

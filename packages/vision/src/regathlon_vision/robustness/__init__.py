@@ -1,0 +1,1 @@
+"""How well a model withstands common corruptions and small adversarial changes of its inputs."""
