@@ -27,6 +27,7 @@ metrics:
   error: {name: accuracy, scale: -100, offset: 100}
   acc_here: {name: accuracy, scale: 100, task: {test: here}}
   acc_there: {name: accuracy, scale: 100, task: {test: there}}
+  attacked: {name: attack/left, scale: 100}
   acc_avg: {name: accuracy, scale: 100, mean_over: test}
 """
 
@@ -126,9 +127,7 @@ def test_data_models_and_settings_that_differ(made_run, paper):
         return ledger(read_results(folder), known=known)
 
     assert [e.verdict for e in entries("same")] == ["reproduced"]
-    assert [e.differs for e in entries("part", dataset="made-subset")] == [
-        ("data: a part of Blobs (made-subset)",)
-    ]
+    assert [e.differs for e in entries("part", dataset="made-subset")] == [("data: made-subset for Blobs",)]
     assert [e.differs for e in entries("other", p=0.2)] == [("drop's p: 0.1 printed, 0.2 here",)]
     assert [e.differs for e in entries("net", model="cnn")] == [("model: mlp printed, mlp here",)]
     assert entries("elsewhere", dataset="digits") == ()
@@ -142,6 +141,22 @@ def test_one_seed_has_no_verdict_and_other_metrics_no_entry(made_run, paper):
     assert ledger(one, known=paper({"regularizer": ""})) == ()
     (entry,) = ledger(one, known=paper({"metric": "error", "value": "20"}))
     assert entry.difference == pytest.approx(0)
+
+
+def test_evaluations_are_met_by_name_and_their_settings_differ(made_run, paper):
+    folder = made_run({("toy/blobs", "none"): scores(0.8)}, selection="oracle")
+    plan = json.loads((folder / "plan.json").read_text())
+    for cell in plan["cells"]:
+        cell["evaluations"] = ["attack(samples=9)"]
+        at = folder / "trials" / cell["folder"] / "evaluations"
+        at.mkdir()
+        found = {"name": "attack(samples=9)", "status": "done", "metrics": {"left": 0.4 + cell["seed"] / 100}}
+        (at / "attack.json").write_text(json.dumps(found | {"pictures": []}))
+    (folder / "plan.json").write_text(json.dumps(plan))
+    number = {"metric": "attacked", "value": "43.5", "protocol": "epochs=3 selection=last"}
+    (entry,) = ledger(read_results(folder), known=paper(number))
+    assert entry.difference == pytest.approx(0)
+    assert entry.differs == ("evaluation: attack printed, attack(samples=9) here",)
 
 
 def test_averages_are_over_all_tasks_seed_by_seed(made_run, paper):
@@ -224,7 +239,7 @@ def test_printed_numbers_are_well_formed(paper):
             parse(number.regularizer, kind="regularizer")
     assert set(paper.datasets) <= {number.dataset for number in paper.numbers}
     assert set(paper.models) <= {number.model for number in paper.numbers}
-    assert set(paper.metrics) <= {number.metric for number in paper.numbers}
+    assert {name.partition("@")[0] for name in paper.metrics} <= {number.metric for number in paper.numbers}
     for model in paper.models.values():
         parse_one(model, kind="model")
 

@@ -73,7 +73,7 @@ def ledger(
     entries = []
     for paper in papers() if known is None else known:
         for printed in paper.numbers:
-            metric = paper.metrics.get(printed.metric)
+            metric = paper.metric(printed)
             names = paper.datasets.get(printed.dataset, ())
             if metric is None or printed.regularizer is None:
                 continue
@@ -85,7 +85,7 @@ def ledger(
             for group in _averaged(same or met, metric):
                 scores = _scores(group, metric, chosen, _count(paper, printed, metric))
                 if scores:
-                    apart = list(_differences(group[0], paper, printed, wanted, pattern, chosen, names))
+                    apart = list(_differences(group[0], printed, metric, wanted, pattern, chosen, names))
                     entries.append(_entry(paper, printed, metric, group, scores, apart))
     return tuple(entries)
 
@@ -158,17 +158,14 @@ def _count(paper: Paper, printed: PaperNumber, metric: PaperMetric) -> int:
         return 1
     row = ("table", "dataset", "model", "method")
     others = [n for n in paper.numbers if all(getattr(n, key) == getattr(printed, key) for key in row)]
-    return sum(bool((found := paper.metrics.get(n.metric)) and found.task) for n in others)
+    return sum(bool((found := paper.metric(n)) and found.task) for n in others)
 
 
 def _scores(group: Sequence[_Setup], metric: PaperMetric, selection: str, count: int) -> list[float]:
     """Return the metric in the paper's unit, over the seeds that every task of an average has."""
     if len(group) != count:
         return []
-    by_task = [
-        {o.cell["seed"]: o.metrics(selection, metric.split).get(metric.name) for o in setup.outcomes}
-        for setup in group
-    ]
+    by_task = [{o.cell["seed"]: _measured(o, metric, selection) for o in setup.outcomes} for setup in group]
     scores = []
     for seed in sorted(set.intersection(*(set(values) for values in by_task))):
         values = [value for found in by_task if (value := found[seed]) is not None]
@@ -177,10 +174,23 @@ def _scores(group: Sequence[_Setup], metric: PaperMetric, selection: str, count:
     return scores
 
 
+def _measured(outcome: Outcome, metric: PaperMetric, selection: str) -> float | None:
+    """Return a metric of a trial; what an evaluation measured is named without the evaluation's settings."""
+    if "/" not in metric.name:
+        return outcome.metrics(selection, metric.split).get(metric.name)
+    found = {_bare(name): value for name, value in outcome.findings().items()}
+    return found.get(metric.name)
+
+
+def _bare(finding: str) -> str:
+    evaluation, _, name = finding.rpartition("/")
+    return f"{evaluation.partition('(')[0]}/{name}"
+
+
 def _differences(
     setup: _Setup,
-    paper: Paper,
     printed: PaperNumber,
+    metric: PaperMetric,
     wanted: Sequence[Call],
     model: Call | None,
     selection: str,
@@ -188,7 +198,7 @@ def _differences(
 ) -> Iterator[str]:
     """Yield what differs from the paper's protocol, one phrase each."""
     if setup.dataset != datasets[0]:
-        yield f"data: a part of {printed.dataset} ({setup.dataset})"
+        yield f"data: {setup.dataset} for {printed.dataset}"
     if model is None:
         yield f"model: {printed.model} in the paper"
     elif (differs := setup.model_differs(model)) is not None:
@@ -198,7 +208,17 @@ def _differences(
         yield from _other_settings(call.name, call, parts[call.name])
     if "epochs" not in printed.protocol:
         yield "epochs: not printed"
-    own = _protocol(setup.description, selection)
+    evaluation, measured = metric.name.partition("/")[::2]
+    if measured:
+        names = {
+            name
+            for o in setup.outcomes
+            for e in o.evaluations
+            if (name := e.name).startswith(f"{evaluation}(")
+        }
+        yield from (f"evaluation: {evaluation} printed, {name} here" for name in sorted(names))
+    # Evaluations see the model at the end of its training.
+    own = _protocol(setup.description, "last" if measured else selection)
     for name, value in printed.protocol.items():
         if name != "runs" and not _same(value, own.get(name)):
             here = own.get(name)
@@ -215,7 +235,7 @@ def _protocol(description: Mapping[str, Any], selection: str) -> dict[str, Any]:
         found["epochs"] = ", ".join(f"{value:g} {name}" for name, value in given.items())
     else:
         found["epochs"] = budget["epochs"]
-    return {**found, "selection": selection}
+    return {**found, "task": description["task"]["name"], "selection": selection}
 
 
 def _other_settings(what: str, call: Call, settings: Mapping[str, Any]) -> Iterator[str]:

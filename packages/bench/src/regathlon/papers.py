@@ -89,7 +89,7 @@ class Paper:
         card: The regularizer whose card cites it.
         datasets: Manifests by printed name: the whole data set, then parts of it.
         models: A suite's notation by printed name.
-        metrics: By printed name.
+        metrics: By printed name, or by name and data set (``mIoU@MoNuSeg``) where one name has two meanings.
         numbers: All that it printed.
     """
 
@@ -100,6 +100,10 @@ class Paper:
     models: Mapping[str, str]
     metrics: Mapping[str, PaperMetric]
     numbers: tuple[PaperNumber, ...]
+
+    def metric(self, number: PaperNumber) -> PaperMetric | None:
+        """Return what a number is made of here; None where we measure nothing like it."""
+        return self.metrics.get(f"{number.metric}@{number.dataset}") or self.metrics.get(number.metric)
 
 
 @functools.cache

@@ -141,7 +141,5 @@ def _values(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _final(outcome: Outcome) -> dict[str, float]:
-    found = {f"cost/{name}": value for name, value in outcome.cost.items()}
-    for evaluated in outcome.evaluations:
-        found |= {f"{evaluated.name}/{name}": value for name, value in evaluated.metrics.items()}
-    return {name: float(value) for name, value in found.items() if is_number(value)}
+    found = {f"cost/{name}": float(value) for name, value in outcome.cost.items() if is_number(value)}
+    return found | outcome.findings()
