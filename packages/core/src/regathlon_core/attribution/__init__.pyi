@@ -1,7 +1,8 @@
 from .composites import COMPOSITES, Composite
 from .diagnostics import relevance_rank_accuracy
 from .gradients import gradient_x_input, integrated_gradients
-from .relevance import lrp
+from .positions import relevance_of_positions
+from .relevance import lrp, lrp_of_layers
 from .rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZPlus
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "gradient_x_input",
     "integrated_gradients",
     "lrp",
+    "lrp_of_layers",
+    "relevance_of_positions",
     "relevance_rank_accuracy",
 ]

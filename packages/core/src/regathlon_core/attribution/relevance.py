@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from regathlon_core.attribution.calls import HANDLERS, READS_SELF, RUNNERS
 from regathlon_core.attribution.composites import Composite, find_composite
 from regathlon_core.attribution.record import Record, Value
 from regathlon_core.attribution.targets import class_weights, explained_tensor, logits_of, unwrapped
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, unknown
 from regathlon_core.passes import PassRole, run_as
 
 
@@ -85,6 +86,62 @@ def lrp(
        layers before the last one are spread (``Epsilon``), and the stabiliser, 1e-6 in float32, shrinks with
        the rounding error of float64.
     """
+    return _propagate(model, inputs, target, composite, init, wrt, forward, ())[0].contiguous()
+
+
+def lrp_of_layers(
+    model: nn.Module,
+    inputs: Any,
+    target: int | Tensor,
+    layers: Sequence[str],
+    composite: str | Composite = "epsilon_plus_flat",
+    init: Literal["one", "logit"] = "one",
+    *,
+    wrt: Callable[[Any], Tensor] | None = None,
+    forward: Callable[[nn.Module, Any], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Return the relevance of what layers inside a model put out; see ``lrp``, which says the same of the input.
+
+    Args:
+        model: As for ``lrp``, and so are the others.
+        inputs: What it is called with.
+        target: What to explain.
+        layers: Dotted names of modules; each must put out one tensor, and the last call of each counts.
+        composite: Rules.
+        init: Relevance to start from.
+        wrt: Picks the tensor that the model computes with.
+        forward: How to get logits.
+
+    Returns:
+        By name, relevance shaped like the layer's output; zeros where none reached it.
+
+    Raises:
+        UserError: As for ``lrp``, or there is no such layer.
+
+    Example:
+        >>> from torch import nn
+        >>> from regathlon_core.attribution import lrp_of_layers
+        >>> model = nn.Sequential(nn.Conv1d(3, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+        >>> relevance = lrp_of_layers(model, torch.rand(2, 3, 16), 0, ["1"])["1"]
+        >>> relevance.shape, relevance.sum((1, 2)).round(decimals=3).tolist()
+        (torch.Size([2, 8, 16]), [1.0, 1.0])
+    """
+    return dict(
+        zip(layers, _propagate(model, inputs, target, composite, init, wrt, forward, layers), strict=True)
+    )
+
+
+def _propagate(
+    model: nn.Module,
+    inputs: Any,
+    target: int | Tensor,
+    composite: str | Composite,
+    init: Literal["one", "logit"],
+    wrt: Callable[[Any], Tensor] | None,
+    forward: Callable[[nn.Module, Any], Tensor] | None,
+    layers: Sequence[str],
+) -> list[Tensor]:
+    """Return the relevance of the layers' outputs; where none is named, that of the input."""
     rules = find_composite(composite)
     if init not in ("one", "logit"):
         raise UserError(f"init is 'one' or 'logit', not {init!r}.")
@@ -100,13 +157,51 @@ def lrp(
     ):
         record = Record(model, rules, HANDLERS, RUNNERS, READS_SELF)
         record.watch(explained)
-        with record:
+        with _outputs_of(model, layers, record) as outputs_of_layers, record:
             outputs = model(inputs) if forward is None else forward(model, inputs)
         value, logits = _pre_softmax(record, logits_of(outputs))
         weights = class_weights(logits, target)
         value.relevance = weights * logits if init == "logit" else weights
         record.explained = value
-        return _walk_back(record).contiguous()
+        if not layers:
+            return [_walk_back(record)]
+        wanted = [outputs_of_layers[name] for name in layers]
+        found = _walk_back_to(record, wanted)
+        return [
+            found.get(output, torch.zeros(output.shape, dtype=output.dtype, device=output.device))
+            for output in wanted
+        ]
+
+
+@contextlib.contextmanager
+def _outputs_of(model: nn.Module, layers: Sequence[str], record: Record) -> Iterator[dict[str, Value]]:
+    """Note what is known of the outputs of layers while a pass runs."""
+    found: dict[str, Value] = {}
+    modules = dict(model.named_modules())
+    for name in layers:
+        if name not in modules:
+            raise unknown("layer", name, modules)
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            value = record.value(output) if isinstance(output, Tensor) else None
+            if value is None:
+                raise UserError(
+                    f"The layer {name!r} puts out no floating-point tensor that depends on the input."
+                )
+            found[name] = value
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(note(name)) for name in layers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in layers:
+        if name not in found:
+            raise UserError(f"The layer {name!r} did not run.")
 
 
 def _pre_softmax(record: Record, outputs: Tensor) -> tuple[Value, Tensor]:
@@ -121,9 +216,32 @@ def _pre_softmax(record: Record, outputs: Tensor) -> tuple[Value, Tensor]:
 
 def _walk_back(record: Record) -> Tensor:
     assert record.source is not None
+    for _ in _backwards(record):
+        pass
+    if record.source.relevance is None:
+        raise UserError(
+            "No relevance reached the explained tensor: every path from it to the output is detached, or "
+            "leads only through gates and norm denominators."
+        )
+    return record.source.relevance
+
+
+def _walk_back_to(record: Record, wanted: Sequence[Value]) -> dict[Value, Tensor]:
+    """Return the relevance of values inside; what none reached is left out."""
+    found = {value: value.relevance for value in wanted if value.relevance is not None}
+    for outputs, relevances in _backwards(record):
+        found.update(
+            {out: r for out, r in zip(outputs, relevances, strict=True) if out in wanted and r is not None}
+        )
+    return found
+
+
+def _backwards(record: Record) -> Iterator[tuple[Sequence[Value], Sequence[Tensor | None]]]:
+    """Walk the calls backwards; yield each call's outputs and their relevance before it flows on."""
     while record.calls:
         call = record.calls.pop()  # so that what it kept is freed on the way
         relevances = [out.relevance for out in call.outputs]
+        yield call.outputs, relevances
         for out in call.outputs:
             out.relevance = None
         if all(r is None for r in relevances):
@@ -136,9 +254,3 @@ def _walk_back(record: Record) -> Tensor:
             )
         for value, relevance in call.backward(relevances):
             value.receive(relevance)
-    if record.source.relevance is None:
-        raise UserError(
-            "No relevance reached the explained tensor: every path from it to the output is detached, or "
-            "leads only through gates and norm denominators."
-        )
-    return record.source.relevance

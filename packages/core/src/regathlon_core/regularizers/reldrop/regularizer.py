@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from regathlon_core.attribution import gradient_x_input, integrated_gradients, lrp
+from regathlon_core.attribution import (
+    gradient_x_input,
+    integrated_gradients,
+    lrp,
+    relevance_of_positions,
+)
 from regathlon_core.ops.sampling import sample_bernoulli
 from regathlon_core.regularizer import Regularizer
 from regathlon_core.regularizers.reldrop.averaging import lent_weights, move_averages
@@ -147,18 +152,9 @@ class RelDrop(Regularizer[RelDropSettings]):
         return [tensor for name, tensor in self.named_buffers() if name.startswith("average_")]
 
     def _relevance(self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator) -> Tensor:
-        """Return how relevant each position is to its sample's class: [B, *positions], or [N] for nodes."""
-        inputs = batch.inputs
-        if isinstance(inputs, Tensor):  # half precision is autocast's business, which is off here
-            inputs = inputs.to(next((parameter.dtype for parameter in model.parameters()), inputs.dtype))
-        scores, classes = task.explained(batch, generator)
         averages = self._averages()
-        with (
-            lent_weights(model, averages) if averages else contextlib.nullcontext(),
-            torch.autocast(classes.device.type, enabled=False),
-        ):
-            relevance = self._attribute()(model, inputs, classes, wrt=task.attributed, forward=scores)
-        return relevance.sum(dim=1)
+        with lent_weights(model, averages) if averages else contextlib.nullcontext():
+            return relevance_of_positions(model, task, batch, generator, self._attribute())
 
     def _attribute(self) -> Callable[..., Tensor]:
         settings = self.settings

@@ -1,0 +1,1 @@
+"""How few channels of each layer hold the relevance."""

@@ -1,0 +1,1 @@
+"""Flipping curves: how fast predictions break when relevant positions go first."""

@@ -1,0 +1,1 @@
+"""How accuracy falls with the share of the inputs that is occluded."""
