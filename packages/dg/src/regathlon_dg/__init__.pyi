@@ -14,6 +14,8 @@ from .folder_settings import (
     VLCSSettings,
 )
 from .folders import FolderTask
+from .gsnr_drops.evaluation import GSNRDrops
+from .gsnr_drops.settings import GSNRDropsSettings
 from .layouts import Layout
 from .model_settings import AlexNetSettings, DigitsNetSettings, ResNet18Settings, ResNet50Settings
 from .protocols import Protocol
@@ -34,6 +36,8 @@ __all__ = [
     "FiveDigitsSettings",
     "FolderSettings",
     "FolderTask",
+    "GSNRDrops",
+    "GSNRDropsSettings",
     "Layout",
     "OfficeHomeSettings",
     "PACSSettings",

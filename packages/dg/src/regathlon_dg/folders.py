@@ -43,6 +43,7 @@ class FolderTask(DomainTask):
 
     def __init__(self, settings: FolderSettings, data: Path | None = None) -> None:
         self.settings = settings
+        self.pixel_mean, self.pixel_std = settings.mean, settings.std
         self.protocol = settings.protocols[settings.protocol]
         files = read_files(
             settings.layouts,
@@ -95,16 +96,16 @@ class FolderTask(DomainTask):
             draw: Source of augmentation; None for none.
         """
         if draw is None:
-            return self._normalised(self._windows(samples, None))
+            return self.normalized(self._windows(samples, None))
         if not self.protocol.twins:
-            return self._normalised(self._augmented(samples, index, draw))
+            return self.normalized(self._augmented(samples, index, draw))
         twin = index >= self._originals
         # An original and its twin share their crop and colours, so what is in the batch twice is made once.
         index = torch.where(twin, index - self._originals, index)
         originals, places = torch.unique(index, return_inverse=True)
         sample = torch.empty_like(originals).index_copy_(0, places, samples)
         images = self._augmented(sample, originals, draw)[places]
-        return self._normalised(torch.where(twin[:, None, None, None], images.flip(-1), images))
+        return self.normalized(torch.where(twin[:, None, None, None], images.flip(-1), images))
 
     def _augmented(self, samples: Tensor, index: Tensor, draw: SampleDraw) -> Tensor:
         protocol = self.protocol
@@ -119,12 +120,6 @@ class FolderTask(DomainTask):
         if protocol.gray > 0:
             images = augment.grayscale(images, draw.uniform(index, 1, purpose="gray")[:, 0] < protocol.gray)
         return images
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        mean, std = (
-            torch.tensor(values).reshape(1, 3, 1, 1) for values in (self.settings.mean, self.settings.std)
-        )
-        return (images - mean) / std
 
     def _windows(self, samples: Tensor, crops: Sequence[Sequence[float]] | None) -> Tensor:
         """Return parts of images, or whole ones, float32 in [0, 1]."""

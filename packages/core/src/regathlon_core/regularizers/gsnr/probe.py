@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -18,19 +18,48 @@ from regathlon_core.task import Batch, Task
 
 S = TypeVar("S", bound=RegularizerSettings)
 
+_MEMORY = 0.98
+"""What a step's loss difference still counts one step later."""
+
 
 class ProbingRegularizer(FeatureRegularizer[S]):
     """A feature regularizer that asks for the gradient of a loss with respect to the features at its places."""
+
+    difference_sum: Tensor
+    difference_weight: Tensor
 
     def __init__(self, settings: S | None = None, /, **keywords: Any) -> None:
         super().__init__(settings, **keywords)
         self._points: dict[str, FeaturePoint] = {}
         self._probed: dict[str, Tensor] | None = None
         self._prefix: SharedPrefix | None = None
+        self._probe_loss: Tensor | None = None
+        self.register_buffer("difference_sum", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("difference_weight", torch.zeros((), dtype=torch.float64))
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return the loss difference Γ, once there is one: how far dropping moves the loss, averaged over about 50 steps.
+
+        Michalkiewicz et al., ICCV 2023, supplement, section 2 and Figure 1.
+        """
+        weight = float(self.difference_weight)
+        return {"loss_difference": float(self.difference_sum) / weight} if weight else {}
+
+    def losses(
+        self, model: nn.Module, batch: Batch, task: Task, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the loss of the pass that trains, and note how far it is from the probe's."""
+        loss = task.loss(model, batch)
+        if self._probe_loss is not None:
+            difference = (loss.detach() - self._probe_loss).abs().double()
+            self.difference_sum.mul_(_MEMORY).add_(difference)
+            self.difference_weight.mul_(_MEMORY).add_(1.0)
+        yield loss
 
     def after_step(self, progress: float) -> None:
         """Forget what the step's probe computed, and move the schedule on."""
         super().after_step(progress)
+        self._probe_loss = None
         if self._prefix is not None:
             self._prefix.forget()
 
@@ -70,6 +99,8 @@ class ProbingRegularizer(FeatureRegularizer[S]):
         try:
             with _probing(model, device), lent:
                 loss = task.loss(model, batch)
+            if lend:
+                self._probe_loss = loss.detach()
             reached = {name: output for name, output in self._probed.items() if output.requires_grad}
             grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)
         finally:

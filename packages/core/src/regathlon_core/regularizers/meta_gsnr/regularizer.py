@@ -70,6 +70,11 @@ class MetaGSNR(ProbingRegularizer[MetaGSNRSettings]):
         """Return the drop ratio of every place, in the places' order, float64."""
         return self.settings.p_max * torch.sigmoid(self.phi)
 
+    def diagnostics(self) -> Mapping[str, float]:
+        """Return every place's ratio, and the loss difference Γ."""
+        ratios = dict(zip(self._index, self.ratios().tolist(), strict=True))
+        return {**super().diagnostics(), **{f"ratio/{place}": ratio for place, ratio in ratios.items()}}
+
     def prepare(self, points: Sequence[FeaturePoint]) -> None:
         """Begin with the same ratio at every place."""
         self._reset(points)

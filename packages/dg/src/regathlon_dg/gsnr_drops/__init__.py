@@ -1,0 +1,1 @@
+"""What GSNR-guided dropout would drop in a trained model."""
