@@ -2,12 +2,16 @@ from . import ops
 from .base import ImageTask
 from .classification.cifar import CifarTask
 from .classification.digits import DigitsTask
+from .classification.folders import ImageNetTask, TinyImageNetTask
 from .classification.settings import (
     Cifar10Settings,
     Cifar100Settings,
     CifarSettings,
     ClassificationSettings,
     DigitsSettings,
+    ImageNetSettings,
+    Stl10Settings,
+    TinyImageNetSettings,
 )
 from .models.attention_unet import AttentionUNet
 from .models.dense import DeepLabV3, FCN32s
@@ -53,6 +57,8 @@ __all__ = [
     "DigitsTask",
     "FCN32s",
     "Fcn32sSettings",
+    "ImageNetSettings",
+    "ImageNetTask",
     "ImageTask",
     "MoNuSegSettings",
     "MoNuSegTask",
@@ -69,6 +75,9 @@ __all__ = [
     "ScenesSettings",
     "ScenesTask",
     "SegmentationSettings",
+    "Stl10Settings",
+    "TinyImageNetSettings",
+    "TinyImageNetTask",
     "UNet",
     "UNetSettings",
     "VocSettings",

@@ -14,6 +14,7 @@ from regathlon_core.features import FeaturePoint
 from regathlon_core.metrics import ConfusionMetrics, Metrics
 from regathlon_core.task import Batch, Task, View
 from regathlon_vision import ops
+from regathlon_vision.metrics import TopFiveMetrics
 from regathlon_vision.models import points
 
 Transform = Callable[..., Tensor]
@@ -49,7 +50,9 @@ class ImageTask(Task):
         return inputs * std + mean
 
     def metrics(self) -> Metrics:
-        """Return accuracies, and mIoU and Dice where every pixel has a label."""
+        """Return accuracies, the one among five where there are more than ten classes; of pixels mIoU and Dice, too."""
+        if not self.dense and len(self.classes) > 10:
+            return TopFiveMetrics(len(self.classes), ignore_index=self.ignore_index)
         return ConfusionMetrics(len(self.classes), ignore_index=self.ignore_index, dense=self.dense)
 
     def features(self, model: nn.Module) -> Sequence[FeaturePoint]:

@@ -134,6 +134,30 @@ def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
     return (faded + saturation * (images - faded)).clamp(0, 1)
 
 
+def light(images: Tensor, amounts: Tensor) -> Tensor:
+    """Add to the colours of every image an amount of each principal component of ImageNet's colours.
+
+    Source: Krizhevsky, Sutskever & Hinton 2012, section 4.1; components and their standard deviations as in the training
+    scripts of ResNets (https://github.com/facebookarchive/fb.resnet.torch).
+
+    Args:
+        images: RGB in [0, 1], floating [B, 3, H, W].
+        amounts: Of each component, in its standard deviations, [B, 3].
+
+    Returns:
+        [B, 3, H, W]; not cut off at 0 and 1.
+
+    Example:
+        >>> light(torch.zeros(1, 3, 1, 1), torch.zeros(1, 3)).flatten().tolist()
+        [0.0, 0.0, 0.0]
+    """
+    components = images.new_tensor(
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    )
+    spread = images.new_tensor([0.2175, 0.0188, 0.0045])
+    return images + ((amounts.to(images.dtype) * spread) @ components.T)[:, :, None, None]
+
+
 def gray(images: Tensor) -> Tensor:
     """Return the brightness of colours, [B, 1, H, W], of RGB images [B, 3, H, W]."""
     weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601

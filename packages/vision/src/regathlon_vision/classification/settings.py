@@ -149,3 +149,91 @@ class Cifar100Settings(CifarSettings):
     subset_test: ClassVar[str] = "cifar100_subset/test"
     pixel_mean: ClassVar[tuple[float, float, float]] = (0.5071, 0.4865, 0.4409)
     pixel_std: ClassVar[tuple[float, float, float]] = (0.2673, 0.2564, 0.2762)
+
+
+@dataclass(frozen=True)
+class Stl10Settings(ClassificationSettings):
+    """STL-10: 96x96 colour images of ten classes, 5000 to train on, 8000 to test, and 100,000 without labels.
+
+    Attributes:
+        labels: 1000 for one of the ten predefined folds; 0 for all training images.
+        split: Which fold, 0 to 9, with ``labels=1000``.
+        side: Pixels a side that images are resized to: 96, 48 or 32.
+        padding: Largest shift of a training image, in pixels.
+    """
+
+    provides: ClassVar[frozenset[str]] = ClassificationSettings.provides | {"unlabelled"}
+    name: ClassVar[str] = "vision/stl10"
+    summary: ClassVar[str] = "STL-10, with its unlabelled images"
+    implementation: ClassVar[str] = "regathlon_vision.classification.stl10:Stl10Task"
+    dataset: ClassVar[str] = "stl10"
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (
+        WideResNetSettings,
+        ResNet18Settings,
+        ResNet8Settings,
+    )
+    recipe: ClassVar[Recipe] = WRN_RECIPE
+    labels: int = 1000
+    split: int = 0
+    side: int = 96
+    padding: int = 12
+
+    def __post_init__(self) -> None:
+        if self.labels not in (0, 1000):
+            raise UserError(f"{self.name}: labels is 1000 (a fold) or 0 (all), not {self.labels}.")
+        if not 0 <= self.split <= 9:
+            raise UserError(f"{self.name}: split is one of the folds 0 to 9, not {self.split}.")
+        if self.side not in (96, 48, 32):
+            raise UserError(f"{self.name}: side is 96, 48 or 32 pixels, not {self.side}.")
+        if not 0 <= self.padding < self.side:
+            raise UserError(f"{self.name}: padding lies in 0 to {self.side - 1} pixels, not {self.padding}.")
+
+
+@dataclass(frozen=True)
+class ImageNetSettings(ClassificationSettings):
+    """ImageNet (ILSVRC 2012): photographs of 1000 classes, 1.28 million to train on and 50,000 to test.
+
+    Attributes:
+        side: Pixels a side of the inputs.
+        colours: Whether the colours of training images change at random.
+    """
+
+    name: ClassVar[str] = "vision/imagenet"
+    summary: ClassVar[str] = "ImageNet, 1000 classes of photographs"
+    implementation: ClassVar[str] = "regathlon_vision.classification.folders:ImageNetTask"
+    dataset: ClassVar[str] = "imagenet"
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (ResNet50Settings, RegNetX200Settings)
+    recipe: ClassVar[Recipe] = Recipe(
+        lr=0.2, weight_decay=1e-4, nesterov=True, schedule="cosine", batch_size=512, budget=Budget(epochs=120)
+    )
+    side: int = 224
+    colours: bool = True
+
+    def __post_init__(self) -> None:
+        if self.side < 32:
+            raise UserError(f"{self.name}: side must be at least 32 pixels, not {self.side}.")
+
+
+@dataclass(frozen=True)
+class TinyImageNetSettings(ClassificationSettings):
+    """Tiny ImageNet: 64x64 colour images of 200 classes, 100,000 to train on and 10,000 to test.
+
+    Attributes:
+        padding: Largest shift of a training image, in pixels.
+    """
+
+    name: ClassVar[str] = "vision/tiny-imagenet"
+    summary: ClassVar[str] = "Tiny ImageNet, 200 classes of 64x64 pixels"
+    implementation: ClassVar[str] = "regathlon_vision.classification.folders:TinyImageNetTask"
+    dataset: ClassVar[str] = "tiny-imagenet"
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (
+        ResNet18Settings,
+        WideResNetSettings,
+        ResNet8Settings,
+    )
+    recipe: ClassVar[Recipe] = WRN_RECIPE
+    padding: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.padding < 64:
+            raise UserError(f"{self.name}: padding lies in 0 to 63 pixels, not {self.padding}.")

@@ -94,13 +94,22 @@ class StackTask(ImageTask):
 
         Args:
             count: How many, drawn with replacement.
-            generator: Source of randomness.
+            generator: Source of randomness, on the CPU.
         """
-        pool = self._splits["train"].images if self._unlabelled is None else self._unlabelled
-        index = torch.randint(len(pool), (count,), generator=generator, device=generator.device)
-        return self._prepared(
-            pool[index.to(pool.device)].to(generator.device), from_generator(generator, count)
-        )
+        index = torch.randint(self._unlabelled_count, (count,), generator=generator)
+        return self._prepared(self._drawn(index), from_generator(generator, count))
+
+    @property
+    def _unlabelled_count(self) -> int:
+        return len(self._pool)
+
+    def _drawn(self, index: Tensor) -> Tensor:
+        """Return unlabelled images, uint8 [B, C, H, W]."""
+        return self._pool[index]
+
+    @property
+    def _pool(self) -> Tensor:
+        return self._splits["train"].images if self._unlabelled is None else self._unlabelled
 
     def _prepared(self, images: Tensor, uniform: Uniform | None) -> Tensor:
         if uniform is None:
