@@ -52,7 +52,7 @@ class OursSettings(OgbgSettings):
     outputs: ClassVar[int] = 3
     both_ways: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
+        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude", "edges"}
     )
     metric: ClassVar[str] = "acc"
 

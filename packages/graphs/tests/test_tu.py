@@ -74,13 +74,13 @@ def task(tmp_path_factory):
     return ToySettings().build(root)
 
 
-def graphs_of(task):
+def each(task):
     return [task._collection.together(torch.tensor([number])) for number in range(len(task._labels))]
 
 
 def graphs_of(task):
     """Return all graphs and labels in the order of the file."""
-    return list(zip(graphs_of(task), task._labels.tolist(), strict=True))
+    return list(zip(each(task), task._labels.tolist(), strict=True))
 
 
 # ---- reading -----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "residual": "models with residual blocks",
         "domains": "training samples from several named domains",
         "unlabelled": "training samples without labels",
+        "edges": "inputs that are graphs",
     }
 )
 """What a task may offer and a regularizer may need, with the words that a skipped cell is explained in."""

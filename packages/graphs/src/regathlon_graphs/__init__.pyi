@@ -40,6 +40,14 @@ from .node_classification.settings import (
 )
 from .node_classification.task import NodeClassification
 from .propagation import constant
+from .regularizers.drop_edge.regularizer import DropEdge
+from .regularizers.drop_edge.settings import DropEdgeSettings
+from .regularizers.drop_message.regularizer import DropMessage
+from .regularizers.drop_message.settings import DropMessageSettings
+from .regularizers.drop_node.regularizer import DropNode
+from .regularizers.drop_node.settings import DropNodeSettings
+from .regularizers.grand.regularizer import Grand
+from .regularizers.grand.settings import GrandSettings
 
 __all__ = [
     "ArxivSettings",
@@ -53,6 +61,14 @@ __all__ = [
     "CoraSettings",
     "DigitGraph",
     "DigitGraphSettings",
+    "DropEdge",
+    "DropEdgeSettings",
+    "DropMessage",
+    "DropMessageSettings",
+    "DropNode",
+    "DropNodeSettings",
+    "Grand",
+    "GrandSettings",
     "GraphClassification",
     "GraphGcnSettings",
     "GraphGinSettings",

@@ -249,6 +249,12 @@ def normalized_adjacency(edges: Tensor, nodes: int, normalization: Normalization
     return sparse_matrix(targets, sources, weight, (nodes, nodes))
 
 
+def drop_messages(graph: Graph, messages: Tensor) -> Tensor:
+    """Return messages [E, C] after what a regularizer put in ``graph.message_dropout``, if it did."""
+    drop: Callable[[Tensor], Tensor] | None = getattr(graph, "message_dropout", None)
+    return messages if drop is None else drop(messages)
+
+
 class Propagation:
     """Weighted sums over neighbours in one pass of a model.
 
@@ -260,6 +266,8 @@ class Propagation:
     def __init__(self, graph: Graph, normalization: Normalization = "symmetric") -> None:
         self.edge_index: Tensor = graph.edge_index
         self._constant: Constant | None = getattr(graph, "constant", None)
+        if getattr(graph, "message_dropout", None) is not None:
+            self._constant = None  # messages are to be seen one by one
         # Whoever intercepts calls (sub-networks, relevance) has rules for plain ones only.
         if self._constant is not None and (has_torch_function((graph.x,)) or _autocasts(graph.x)):
             self._constant = None
@@ -276,7 +284,7 @@ class Propagation:
             nodes, dtype = len(self._graph.x), self._graph.x.dtype
             self._plain = normalized_edges(self.edge_index, nodes, self._normalization, dtype)
         (sources, targets), weight = self._plain
-        messages = x.index_select(0, sources) * weight.to(x.dtype)[:, None]
+        messages = drop_messages(self._graph, x.index_select(0, sources) * weight.to(x.dtype)[:, None])
         return torch.zeros_like(x).index_add(0, targets, messages)
 
     def linear(self, x: Tensor, layer: torch.nn.Linear) -> Tensor:

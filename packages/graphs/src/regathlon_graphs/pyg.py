@@ -15,6 +15,8 @@ with warnings.catch_warnings():
     from torch_geometric.nn import (  # type: ignore[import-untyped]
         GATConv,
         GINConv,
+        MessagePassing,
+        PairNorm,
         SAGEConv,
         global_add_pool,
         global_mean_pool,
@@ -26,6 +28,8 @@ __all__ = [
     "Graph",
     "Graphs",
     "KarateClub",
+    "MessagePassing",
+    "PairNorm",
     "SAGEConv",
     "global_add_pool",
     "global_mean_pool",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ from regathlon_core.errors import UserError
 from regathlon_core.features import FeaturePoint
 from regathlon_core.metrics import ConfusionMetrics, Metrics
 from regathlon_core.task import Batch, Task, View
+from regathlon_graphs.changes import drop_edges, mask_features, with_parts
 from regathlon_graphs.pyg import Graph
 
 _DROPPED_EDGES = 0.2
@@ -53,12 +54,14 @@ class GraphTask(Task):
         while True:
             graph = batch.inputs
             for kind in kinds:
-                graph = _VIEWS[kind](graph, generator)
+                graph = _VIEWS[kind](graph, generator=generator)
             yield View(batch.replace(inputs=graph))
 
     def occlude(self, batch: Batch, where: Tensor) -> Batch:
         """Set all features of nodes to zero; ``where`` is bool over the batch's nodes, [N]."""
-        return batch.replace(inputs=_with(batch.inputs, x=batch.inputs.x.masked_fill(where[:, None], 0.0)))
+        return batch.replace(
+            inputs=with_parts(batch.inputs, x=batch.inputs.x.masked_fill(where[:, None], 0.0))
+        )
 
     def attributed(self, inputs: Graph) -> Tensor:
         """Return the features of the nodes."""
@@ -74,32 +77,9 @@ class GraphTask(Task):
         return getattr(model, method)()
 
 
-def _with(graph: Graph, **changes: Tensor) -> Graph:
-    """Return a copy with other tensors; those that stay are shared."""
-    changed = copy.copy(graph)
-    for name, value in changes.items():
-        changed[name] = value
-    return changed
-
-
-def _drop_edges(graph: Graph, generator: torch.Generator) -> Graph:
-    """Drop edges, both ways at once."""
-    low, high = graph.edge_index.sort(dim=0).values
-    edges, edge_of = torch.unique(low * len(graph.x) + high, return_inverse=True)
-    kept = (_uniform(edges.shape, generator, edges.device) >= _DROPPED_EDGES)[edge_of]
-    changed = _with(graph, edge_index=graph.edge_index[:, kept])
-    return changed if graph.edge_attr is None else _with(changed, edge_attr=graph.edge_attr[kept])
-
-
-def _mask_features(graph: Graph, generator: torch.Generator) -> Graph:
-    masked = _uniform(graph.x.shape, generator, graph.x.device) < _MASKED_FEATURES
-    return _with(graph, x=graph.x.masked_fill(masked, 0.0))
-
-
-def _uniform(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)
-
-
-_VIEWS: Mapping[str, Callable[[Graph, torch.Generator], Graph]] = MappingProxyType(
-    {"edge_drop": _drop_edges, "feature_mask": _mask_features}
+_VIEWS: Mapping[str, Callable[..., Graph]] = MappingProxyType(
+    {
+        "edge_drop": functools.partial(drop_edges, p=_DROPPED_EDGES),
+        "feature_mask": functools.partial(mask_features, p=_MASKED_FEATURES),
+    }
 )

@@ -39,7 +39,7 @@ class OgbgSettings(TaskSettings):
     """Whether the file has every edge both ways; tables of OGB have not, files of ``DatasetSaver`` have."""
     categories: ClassVar[tuple[tuple[int, ...], tuple[int, ...]]] = ((), ())
     """How many values each whole-numbered feature of nodes, and of edges, may have; empty to take them from the data."""
-    provides: ClassVar[frozenset[str]] = frozenset({"features", "views", "soft_loss"})
+    provides: ClassVar[frozenset[str]] = frozenset({"features", "views", "soft_loss", "edges"})
     views: ClassVar[tuple[str, ...]] = ("feature_mask", "edge_drop")
     models: ClassVar[tuple[type[ModelSettings], ...]] = (OgbGcnSettings, GraphGinSettings, GraphGcnSettings)
     recipe: ClassVar[Recipe] = OFFICIAL

@@ -17,7 +17,7 @@ class GraphTaskSettings(TaskSettings):
     """What all tasks of classifying graphs declare alike."""
 
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
+        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude", "edges"}
     )
     views: ClassVar[tuple[str, ...]] = ("feature_mask", "edge_drop")
     models: ClassVar[tuple[type[ModelSettings], ...]] = (GraphGinSettings, GraphGcnSettings)

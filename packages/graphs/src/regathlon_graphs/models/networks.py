@@ -17,7 +17,7 @@ from regathlon_graphs.models.settings import (
     check_pooling,
 )
 from regathlon_graphs.propagation import Normalization, Propagation
-from regathlon_graphs.pyg import Graph, global_add_pool, global_mean_pool
+from regathlon_graphs.pyg import Graph, PairNorm, global_add_pool, global_mean_pool
 
 _POOL: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
     {"sum": global_add_pool, "mean": global_mean_pool}
@@ -47,6 +47,7 @@ class NodeNetwork(nn.Module):
         normalization: Of a GCN's adjacency: ``"symmetric"``, or ``"row"`` as in https://github.com/tkipf/pygcn.
         init: Of a GCN's weights: ``"glorot"``, or ``"uniform"`` as in pygcn.
         heads: Attention heads of a hidden ``"gat"`` layer; the last layer has one.
+        pair_norm: Scale of PairNorm after every hidden layer; 0 for none.
 
     Example:
         >>> import torch
@@ -68,12 +69,14 @@ class NodeNetwork(nn.Module):
         normalization: Normalization = "symmetric",
         init: str = "glorot",
         heads: int = 1,
+        pair_norm: float = 0.0,
     ) -> None:
         super().__init__()
         self.normalization = normalization
         widths = [in_channels] + [hidden] * (layers - 1)
         self.blocks = nn.ModuleList(_Block(kind, i, o, norm, init, heads) for i, o in pairwise(widths))
         self.dropout = _dropout(dropout)
+        self.pair_norm = PairNorm(scale=pair_norm) if pair_norm else nn.Identity()
         self.head = convolution(kind, widths[-1], classes, init=init)
 
     def forward(self, graph: Graph) -> Tensor:
@@ -81,7 +84,7 @@ class NodeNetwork(nn.Module):
         edges = Propagation(graph, self.normalization)
         x: Tensor = graph.x
         for block in self.blocks:
-            x = block(self.dropout(x), edges)
+            x = self.pair_norm(block(self.dropout(x), edges))
         return convolve(self.head, self.dropout(x), edges)
 
     def feature_points(self) -> Sequence[FeaturePoint]:

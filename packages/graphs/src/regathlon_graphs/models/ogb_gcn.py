@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from regathlon_core.features import FeaturePoint
 from regathlon_core.task import Task
 from regathlon_graphs.models.settings import OgbGcnSettings
+from regathlon_graphs.propagation import drop_messages
 from regathlon_graphs.pyg import Graph, global_add_pool, global_mean_pool
 
 
@@ -23,6 +24,7 @@ class OgbGcn(nn.Module):
     Deviations:
         1. Embeddings of whole-numbered features are a linear layer without bias of the same, one-hot.
         2. Dropout is 0 unless set; officially 0.5.
+        3. Embeddings of edges have a bias.
 
     Args:
         in_channels: Features of a node.
@@ -79,7 +81,7 @@ class OgbGcn(nn.Module):
         for layer, block in enumerate(self.blocks):
             if virtual is not None:
                 x = x + virtual.index_select(0, graph_of_node)
-            out = block(x, edges, graphs.edge_attr, norm, degrees)
+            out = block(x, graphs, norm, degrees)
             if virtual is not None and layer < len(self.virtual):
                 virtual = self.virtual[layer](global_add_pool(x, graph_of_node, size=count) + virtual)
             x = out + x if self.residual else out
@@ -117,14 +119,13 @@ class _Block(nn.Module):
         self.act = nn.Identity() if last else nn.ReLU()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def forward(
-        self, x: Tensor, edges: Tensor, edge_attr: Tensor | None, norm: Tensor, degrees: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, graphs: Graph, norm: Tensor, degrees: Tensor) -> Tensor:
+        edges, edge_attr = graphs.edge_index, graphs.edge_attr
         x = self.lin(x)
         messages = x.index_select(0, edges[0])
         if self.edge_encoder is not None and edge_attr is not None:
             messages = messages + self.edge_encoder(edge_attr)
-        messages = F.relu(messages) * norm[:, None]
+        messages = drop_messages(graphs, F.relu(messages) * norm[:, None])
         summed = torch.zeros_like(x).index_add(0, edges[1], messages)
         x = summed + F.relu(x + self.root) / degrees[:, None]
         x = self.dropout(self.act(self.norm(x)))

@@ -27,6 +27,8 @@ class NodeNetworkSettings(ModelSettings):
         layers: Graph convolutions in all.
         norm: Whether hidden layers are batch-normalised.
         dropout: Rate of the dropout before every layer, as published 0.5; 0 leaves it to the regularizers.
+        pair_norm: Scale of PairNorm after every hidden layer (Zhao and Akoglu, ICLR 2020: 1); 0 for none. It acts in
+            evaluation too, so it is the model's and no regularizer.
     """
 
     implementation: ClassVar[str] = "regathlon_graphs.models.networks:build_node_network"
@@ -34,9 +36,12 @@ class NodeNetworkSettings(ModelSettings):
     layers: int = 2
     norm: bool = False
     dropout: float = 0.0
+    pair_norm: float = 0.0
 
     def __post_init__(self) -> None:
         check_sizes(self.name, self.hidden, self.layers, self.dropout)
+        if not 0 <= self.pair_norm < float("inf"):
+            raise UserError(f"{self.name}: pair_norm is a scale of at least 0, not {self.pair_norm}.")
 
 
 @dataclass(frozen=True)

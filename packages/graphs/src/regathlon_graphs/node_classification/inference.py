@@ -15,8 +15,8 @@ _NODES = 100_000
 
 
 def can_go_by_layers(model: NodeNetwork) -> bool:
-    """Return whether the network is a GraphSAGE."""
-    return isinstance(model.head, SAGEConv)
+    """Return whether the network is a GraphSAGE, none of whose layers looks at all nodes at once."""
+    return isinstance(model.head, SAGEConv) and isinstance(model.pair_norm, nn.Identity)
 
 
 def by_layers(

@@ -29,7 +29,7 @@ class NodeTaskSettings(TaskSettings):
     """What all tasks of classifying nodes declare alike."""
 
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "features", "views", "soft_loss", "occlude"}
+        {"class_labels", "features", "views", "soft_loss", "occlude", "edges"}
     )
     views: ClassVar[tuple[str, ...]] = ("edge_drop", "feature_mask")
     models: ClassVar[tuple[type[ModelSettings], ...]] = (NodeGcnSettings, NodeGatSettings, NodeSageSettings)

@@ -1,0 +1,1 @@
+"""drops edges anew in every step (Rong et al., 2020)."""

@@ -1,0 +1,1 @@
+"""drops entries of the messages between nodes (Fang et al., 2023)."""

@@ -1,0 +1,1 @@
+"""drops all features of random nodes (Feng et al., 2020)."""
