@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import importlib
+import importlib.util
 
 import pytest
 import torch
@@ -81,6 +83,16 @@ def test_a_narrow_pass_is_that_of_a_narrower_backbone(task, model, batch):
         assert torch.equal(narrow.losses[name], loss)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name} has moved"
+    backbone, layers = task.narrowed(model)
+    with (
+        run_as(model, PassRole.SUB),
+        subnetwork(backbone, 0.8, output_layers=layers),
+        global_stream(2, "sampling"),
+    ):
+        alone = task.predict(model, batch)
+    assert torch.equal(alone.logits, wanted.logits)
+    for name, loss in wanted.losses.items():
+        assert torch.equal(alone.losses[name], loss)
 
 
 def test_gradients_of_a_narrow_pass_land_in_the_wide_backbone(task, model, batch):
@@ -239,3 +251,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_nothing_is_frozen_without_weights(settings):
     with pytest.raises(UserError, match="Without weights"):
         MaskRCNNSettings(**settings)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mmdet") is not None, reason="MMDetection is installed")
+def test_without_mmdetection_its_hook_says_how_to_get_it():
+    with pytest.raises(UserError, match=r"pip install 'regathlon-vision\[mmdet\]'"):
+        importlib.import_module("regathlon_vision.detection.mmdet")

@@ -276,6 +276,14 @@ class Task(abc.ABC):
         """Return the names of the submodules that make the predictions, which sub-networks never narrow."""
         raise self._not_offered("views")
 
+    def narrowed(self, model: nn.Module) -> tuple[nn.Module, Sequence[str]]:
+        """Return the part of a model that sub-networks are narrow in, and the submodules of it that keep their outputs.
+
+        The default is the whole model, with its output layers. A part whose outputs all stay full, where the rest of a
+        model costs more to follow than to run, is the reason to say otherwise.
+        """
+        return model, self.output_layers(model)
+
     def _not_offered(self, capability: str) -> UserError:
         return UserError(
             f"{self.settings.name} does not offer {capability!r} (see its settings' 'provides')."

@@ -172,6 +172,10 @@ class DetectionTask(Task):
         """Return the pyramid and both stages: sub-networks are narrow in the backbone and where it enters the pyramid."""
         return ("backbone.fpn", "rpn", "roi_heads")
 
+    def narrowed(self, model: nn.Module) -> tuple[nn.Module, Sequence[str]]:
+        """Return the backbone with its pyramid, which keeps its outputs: the many small calls behind it stay as they are."""
+        return model.get_submodule("backbone"), ("fpn",)
+
     def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
         """Yield the batch resized, with boxes and masks, all its images by one random factor ("scale").
 

@@ -84,8 +84,9 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
 
 
 def _narrowed(model: nn.Module, task: Task, widths: Sequence[float]) -> Iterator[_Block]:
+    part, layers = task.narrowed(model)
     for width in widths:
-        yield subnetwork(model, width, output_layers=task.output_layers(model), defer_gradients=True)
+        yield subnetwork(part, width, output_layers=layers, defer_gradients=True)
 
 
 def _full(count: int) -> Iterator[_Block]:
