@@ -1,5 +1,6 @@
 """What a run shows: claims, costs, ranks, and that what is missing never makes a wrong mean."""
 
+import io
 import itertools
 import json
 import math
@@ -7,10 +8,12 @@ import random
 import statistics
 
 import pytest
+from rich.console import Console
 
 from regathlon.analysis import analyze
 from regathlon.cli import main
 from regathlon.export import FORMATS
+from regathlon.report import print_report
 from regathlon.results import read_results
 from regathlon_core.errors import UserError
 from regathlon_core.statistics import compare_methods, effect_size, holm, paired_test
@@ -282,3 +285,34 @@ def test_a_thousand_trials_take_little_work(made_run):
     analysis = read(made_run(scores))
     assert sum(len(table.pairs) for table in analysis.tables) == 10 * 45
     assert len(analysis.ranking.diagram.ranks.tasks) == 10
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_tables_fit_the_terminal_and_lose_the_least_important_first(made_run, width):
+    name = "dropblock(p=0.2, block_size=3, schedule=linear)"
+    folder = made_run({(TASK, "none"): drawn(0.8), (TASK, name): drawn(0.9)})
+    console = Console(width=width, file=io.StringIO())
+    print_report(read(folder), console)
+    text = console.file.getvalue()
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    heading = next(line for line in text.splitlines() if "accuracy" in line)
+    shown = [word for word in ("accuracy", "gain over none", "training time", "FLOPs") if word in heading]
+    assert len(shown) >= {60: 1, 80: 2, 100: 3, 120: 3, 200: 4}[width]
+    best = f"{statistics.fmean(drawn(0.9).values()):.4f}"
+    assert best in text
+
+
+def test_the_command_line_chooses_test_level_and_difference(made_run, capsys):
+    folder = made_run({(TASK, "none"): drawn(0.8, range(4)), (TASK, "cutmix"): drawn(0.9, range(4))})
+    assert main(["report", str(folder)]) == 0
+    assert "no p-value of the permutation test can be below 0.12" in " ".join(capsys.readouterr().out.split())
+    assert main(["report", str(folder), "--test", "t", "--difference", "0.5"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Student's t test paired by seed, Holm over 1 pair, alpha 0.05" in text
+    assert "would show a gain of 0.5" in text
+    assert main(["export", str(folder), "--format", "json", "--alpha", "0.2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["alpha"], found["test"]) == (0.2, "permutation")
+    assert found["leaderboard"][0]["rows"][0]["bold"]
+    for wrong in (("--alpha", "5"), ("--test", "u")):
+        assert main(["report", str(folder), *wrong]) == 3

@@ -56,6 +56,7 @@ class Analysis:
         counts: Number of cells by status.
         problems: What a reader must know first, one sentence each: unfinished, damaged, mixed versions.
         environments: Number of finished trials by version or device, for each of ``torch``, ``device``, ...
+        difference: The gain that ``Row.more_seeds`` is for; None for the measured one.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Analysis:
     counts: Mapping[str, int]
     problems: tuple[str, ...]
     environments: Mapping[str, Mapping[str, int]]
+    difference: float | None = None
 
 
 def analyze(
@@ -108,6 +110,7 @@ def analyze(
         counts=results.counts(),
         problems=tuple(_problems(results, mixed)),
         environments=mixed,
+        difference=difference,
     )
 
 

@@ -46,6 +46,28 @@ SelectionOption = Annotated[
 ]
 
 
+class Test(StrEnum):
+    """How two methods of a table are compared, seed by seed."""
+
+    permutation = "permutation"
+    wilcoxon = "wilcoxon"
+    t = "t"
+
+
+TestOption = Annotated[Test, typer.Option("--test", help="The test paired by seed; permutation is exact.")]
+AlphaOption = Annotated[
+    float, typer.Option("--alpha", metavar="P", help="Probability of any false claim in a table.")
+]
+DifferenceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--difference",
+        metavar="D",
+        help="Say how many more seeds would show a gain of D [default: the measured gain].",
+    ),
+]
+
+
 class Device(StrEnum):
     """Where trials train."""
 
@@ -164,14 +186,18 @@ def report(
         Path | None, typer.Option("--out", metavar="FILE", help="The page [default: DIR/report.html].")
     ] = None,
     selection: SelectionOption = None,
+    test: TestOption = Test.permutation,
+    alpha: AlphaOption = 0.05,
+    difference: DifferenceOption = None,
 ) -> None:
     """Show a run's leaderboard, or write it as a page that needs no network."""
-    from regathlon.commands.reading import show_report, write_report
+    from regathlon.commands.reading import read, show_report, write_report
 
+    found = read(folder, selection, test=test.value, alpha=alpha, difference=difference)
     if html or out is not None:
-        write_report(folder, out, selection)
+        write_report(*found, out)
     else:
-        show_report(folder, selection)
+        show_report(*found)
 
 
 @app.command()
@@ -184,11 +210,15 @@ def export(
         ),
     ] = "csv",
     selection: SelectionOption = None,
+    test: TestOption = Test.permutation,
+    alpha: AlphaOption = 0.05,
+    difference: DifferenceOption = None,
 ) -> None:
     """Write a run's results to standard output."""
-    from regathlon.commands.reading import export_results
+    from regathlon.commands.reading import check_format, export_results, read
 
-    export_results(folder, format_, selection)
+    check_format(format_)
+    export_results(*read(folder, selection, test=test.value, alpha=alpha, difference=difference), format_)
 
 
 @app.command()

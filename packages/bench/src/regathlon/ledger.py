@@ -178,7 +178,7 @@ def _measured(outcome: Outcome, metric: PaperMetric, selection: str) -> float | 
     """Return a metric of a trial; what an evaluation measured is named without the evaluation's settings."""
     if "/" not in metric.name:
         return outcome.metrics(selection, metric.split).get(metric.name)
-    found = {_bare(name): value for name, value in outcome.findings().items()}
+    found = {_bare(name): value for name, value in outcome.evaluated.items()}
     return found.get(metric.name)
 
 

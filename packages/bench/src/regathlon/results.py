@@ -70,15 +70,6 @@ class Outcome:
             if value is not None and math.isfinite(value)
         }
 
-    def findings(self) -> dict[str, float]:
-        """Return what evaluations measured on the model at the end of its training: ``evaluation/metric``."""
-        return {
-            f"{evaluated.name}/{name}": float(value)
-            for evaluated in self.evaluations
-            for name, value in evaluated.metrics.items()
-            if value is not None and is_number(value)
-        }
-
     def score(self, selection: str) -> float | None:
         """Return the leading metric on the test split, or None where there is none."""
         return self.metrics(selection).get(self.metric)

@@ -17,7 +17,7 @@ from regathlon import wording
 from regathlon.analysis import EXPLAINED
 from regathlon.cli import DONE, SOME_FAILED
 from regathlon.commands.output import err, out, selected, write_json
-from regathlon.comparison import Compared, Key, RunComparison, compare_runs
+from regathlon.comparison import Compared, RunComparison, compare_runs
 from regathlon.ledger import VERDICTS, Entry, ledger
 from regathlon.merging import merge_runs
 from regathlon.results import read_results
@@ -25,6 +25,12 @@ from regathlon_core.errors import UserError
 from regathlon_core.statistics import Interval
 
 _STYLES = {"reproduced": "green", "within the interval": "green", "off": "red", "not comparable": "dim"}
+
+
+_WIDE = 100
+"""Columns of a terminal that show intervals."""
+_NAME = 14
+"""Columns that names get at least, where they are as long."""
 
 
 def show_comparison(
@@ -62,13 +68,19 @@ def print_ledger(entries: Sequence[Entry], selection: str, console: Console) -> 
         where = (entry.paper, printed.table, printed.dataset, printed.model, entry.task, entry.model)
         groups.setdefault(where, []).append(entry)
     for (paper, table, dataset, model, task, own), found in groups.items():
-        grid = _grid("method", "metric", left=2)
-        for name in ("printed", "measured", "difference [95 %]", "verdict"):
-            grid.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+        grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        grid.add_column(
+            "method", overflow="fold", min_width=min(_NAME, max(len(e.printed.method) for e in found))
+        )
+        grid.add_column("metric", no_wrap=True)
+        wide = console.width >= _WIDE
+        for name in ("printed", "measured", f"difference{' [95 %]' if wide else ''}", "verdict"):
+            verdict = name == "verdict"
+            grid.add_column(name, justify="left" if verdict else "right", no_wrap=not verdict)
         shared = [phrase for phrase in found[0].differs if all(phrase in entry.differs for entry in found)]
         said = [Text(f"differs: {phrase}", style="dim") for phrase in shared]
         for entry in found:
-            grid.add_row(*_entry(entry))
+            grid.add_row(*_entry(entry, wide))
             own_words = [phrase for phrase in entry.differs if phrase not in shared]
             said += [Text(f"{entry.printed.method}: differs: {phrase}", style="dim") for phrase in own_words]
             if entry.printed.misprint:
@@ -88,7 +100,7 @@ def print_ledger(entries: Sequence[Entry], selection: str, console: Console) -> 
     )
 
 
-def _entry(entry: Entry) -> list[Text]:
+def _entry(entry: Entry, wide: bool) -> list[Text]:
     printed, measured = entry.printed, entry.measured
     std = "" if printed.std is None else f" ± {printed.std:g}"
     spread = f" ± {measured.std:.2f}" if math.isfinite(measured.std) else ""
@@ -97,14 +109,19 @@ def _entry(entry: Entry) -> list[Text]:
         Text(printed.metric),
         Text(f"{printed.printed}{std}{' (!)' if printed.misprint else ''}"),
         Text(f"{measured.mean:.2f}{spread} ({measured.n})"),
-        Text(f"{entry.difference:+.2f}{_interval(entry.interval, 2)}"),
+        Text(f"{entry.difference:+.2f}{_interval(entry.interval, 2) if wide else ''}"),
         Text(entry.verdict, style=_STYLES[entry.verdict]),
     ]
 
 
 def print_comparison(comparison: RunComparison, first: str, second: str, console: Console) -> None:
     """Print two runs beside each other."""
-    grid = _grid("task", "model", "regularizer", left=3)
+    grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for position, name in enumerate(("task", "model", "regularizer")):
+        longest = max(
+            (len((row.task, row.model, row.regularizer)[position]) for row in comparison.rows), default=1
+        )
+        grid.add_column(name, overflow="fold", min_width=min(_NAME, longest))
     for name in ("A", "B", "B - A", "p"):
         grid.add_column(name, justify="right", no_wrap=True)
     grid.add_column("trials", overflow="fold")
@@ -119,8 +136,11 @@ def print_comparison(comparison: RunComparison, first: str, second: str, console
     if comparison.rows:
         console.print(Padding(grid, (0, 0, 1, 2), expand=False))
     for name, keys in (("A", comparison.only_first), ("B", comparison.only_second)):
-        for key in keys:
-            console.print(f"  only in {name}: {_named(key)}", soft_wrap=True)
+        tables: dict[str, list[str]] = {}
+        for task, model, regularizer in keys:
+            tables.setdefault(f"{task} ({model})", []).append(regularizer)
+        for table, regularizers in tables.items():
+            console.print(f"  only in {name}: {table}: {', '.join(regularizers)}", soft_wrap=True)
     settings: dict[tuple[str, str, str], list[str]] = {}
     for row in comparison.rows:
         for setting, ours, theirs in row.settings:
@@ -161,22 +181,10 @@ def _compared(row: Compared, alpha: float) -> list[Text]:
     ]
 
 
-def _named(key: Key) -> str:
-    task, model, regularizer = key
-    return f"{task} ({model}) {regularizer}"
-
-
 def _interval(interval: Interval, digits: int) -> str:
     if not math.isfinite(interval.low):
         return ""
     return f" [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
-
-
-def _grid(*columns: str, left: int) -> RichTable:
-    grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns[:left]:
-        grid.add_column(column, overflow="fold")
-    return grid
 
 
 def merge(target: Path, sources: Sequence[Path]) -> int:

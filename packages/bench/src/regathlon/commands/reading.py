@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from regathlon.analysis import analyze
+from regathlon.analysis import Analysis, analyze
 from regathlon.commands.output import out, selected, write_json, write_table
 from regathlon.export import FORMATS
-from regathlon.results import read_results
+from regathlon.results import Results, read_results
 from regathlon_core.errors import unknown
+from regathlon_core.statistics import TestMethod
 
 
 def show_status(folder: Path, *, as_json: bool) -> None:
@@ -39,29 +40,40 @@ def show_status(folder: Path, *, as_json: bool) -> None:
     out().print(f"{results.suite}: {counts}")
 
 
-def show_report(folder: Path, selection: str | None) -> None:
+def read(
+    folder: Path, selection: str | None, *, test: TestMethod, alpha: float, difference: float | None
+) -> tuple[Results, Analysis]:
+    """Return a run's results and what they show."""
+    results = read_results(folder)
+    chosen = selected(selection)
+    return results, analyze(results, chosen, test=test, alpha=alpha, difference=difference)
+
+
+def show_report(results: Results, analysis: Analysis) -> None:
     """Print a run's leaderboard."""
     from regathlon.report import print_report
 
-    print_report(analyze(read_results(folder), selected(selection)), out())
+    print_report(analysis, out())
 
 
-def write_report(folder: Path, file: Path | None, selection: str | None) -> None:
+def write_report(results: Results, analysis: Analysis, file: Path | None) -> None:
     """Write a run's page, and its path to standard output."""
     from regathlon.page import write_page
 
-    results = read_results(folder)
-    file = file or folder
+    file = file or results.folder
     if file.is_dir():
         file /= "report.html"
-    write_page(results, analyze(results, selected(selection)), file)
+    write_page(results, analysis, file)
     out().print(str(file), soft_wrap=True)
 
 
-def export_results(folder: Path, format_: str, selection: str | None) -> None:
+def check_format(name: str) -> None:
+    """Raise where there is no such format."""
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS, listing="regathlon export --help", where="--format")
+
+
+def export_results(results: Results, analysis: Analysis, format_: str) -> None:
     """Write a run's results to standard output."""
-    if format_ not in FORMATS:
-        raise unknown("format", format_, FORMATS, listing="regathlon export --help", where="--format")
-    results = read_results(folder)
-    sys.stdout.write(FORMATS[format_](results, analyze(results, selected(selection))))
+    sys.stdout.write(FORMATS[format_](results, analysis))
     sys.stdout.flush()

@@ -142,4 +142,4 @@ def _values(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _final(outcome: Outcome) -> dict[str, float]:
     found = {f"cost/{name}": float(value) for name, value in outcome.cost.items() if is_number(value)}
-    return found | outcome.findings()
+    return found | outcome.evaluated
