@@ -1,7 +1,10 @@
 """Grad-CAM, what it leaves of images, t-SNE, and masks beside their references."""
 
 import dataclasses
+import importlib.resources
+import re
 from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
 import torch
@@ -205,3 +208,12 @@ def test_drawing() -> None:
     assert sheet.shape == (3, 22, 22)
     assert int((sheet == 0).sum()) == 4 * 12
     assert heat_colours(torch.zeros(1, 1))[2] > heat_colours(torch.zeros(1, 1))[0]
+
+
+def test_card() -> None:
+    folder = importlib.resources.files("regathlon_vision.evaluations.grad_cam")
+    text = (folder / "card.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "grad_cam/card.md", "exec"), names)
+    assert names["heat"].shape == (2, 32, 32)

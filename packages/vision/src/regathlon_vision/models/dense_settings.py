@@ -22,6 +22,7 @@ class AttentionUNetSettings(UNetSettings):
     name: ClassVar[str] = "attention-unet"
     summary: ClassVar[str] = "U-Net whose skips pass attention gates"
     implementation: ClassVar[str] = "regathlon_vision.models.attention_unet:build_attention_unet"
+    citation: ClassVar[str] = "oktay2018attention"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Fcn32sSettings(_OnResNet):
     name: ClassVar[str] = "fcn32s"
     summary: ClassVar[str] = "FCN-32s on ResNet-50: scores at a 32nd of the resolution, upsampled"
     implementation: ClassVar[str] = "regathlon_vision.models.dense:build_fcn32s"
+    citation: ClassVar[str] = "long2015fully he2016deep"
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,4 @@ class DeepLabV3Settings(_OnResNet):
     name: ClassVar[str] = "deeplabv3"
     summary: ClassVar[str] = "torchvision's DeepLabV3 on ResNet-50: dilated convolutions, spatial pyramid"
     implementation: ClassVar[str] = "regathlon_vision.models.dense:build_deeplabv3"
+    citation: ClassVar[str] = "chen2017rethinking he2016deep"
