@@ -5,7 +5,8 @@ import torch
 
 from regathlon_core import UserError
 from regathlon_core.rng import global_stream
-from regathlon_graphs import GraphGinSettings, GraphNetwork, NodeNetwork
+from regathlon_graphs import GraphGinSettings, GraphNetwork, NodeGatSettings, NodeNetwork, OgbGcn
+from regathlon_graphs.graph_classification.collected import Collected
 from regathlon_graphs.pyg import Graph, Graphs
 
 
@@ -110,3 +111,32 @@ def test_isolated_nodes_are_no_trouble():
 def test_an_unknown_pooling_names_the_valid_ones(make):
     with pytest.raises(UserError, match=r"no pooling 'avg'.*'mean', 'sum'"):
         make()
+
+
+EMPTY = Graph(x=torch.zeros(0, 5), edge_index=torch.zeros(2, 0, dtype=torch.int64))
+POINT = Graph(x=torch.rand(1, 5), edge_index=torch.zeros(2, 0, dtype=torch.int64))
+LOOPED = Graph(x=POINT.x, edge_index=torch.zeros(2, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", ["gcn", "sage", "gat"])
+def test_a_graph_of_one_node_or_none_has_defined_logits(kind):
+    model = built(NodeNetwork, 5, 3, kind=kind).float()
+    assert model(EMPTY).shape == (0, 3)
+    assert torch.isfinite(model(POINT)).all()
+    if kind == "gcn":  # every node has one loop, whether the graph says so or not
+        torch.testing.assert_close(model(LOOPED), model(POINT))
+
+
+@pytest.mark.parametrize("make", [lambda: GraphNetwork(5, 3, kind="gcn"), lambda: OgbGcn(5, 3, hidden=8)])
+def test_a_batch_may_hold_a_graph_without_edges_and_one_without_nodes(make):
+    model = make().eval()
+    together = Collected([POINT, EMPTY, LOOPED]).together(torch.tensor([0, 1, 2, 1]))
+    out = model(together)
+    assert out.shape == (4, 3)
+    assert torch.isfinite(out).all()
+    torch.testing.assert_close(out[1], out[3])
+
+
+def test_a_network_whose_shares_do_not_fit_is_refused():
+    with pytest.raises(UserError, match="no multiple of heads"):
+        NodeGatSettings(hidden=10, heads=4)

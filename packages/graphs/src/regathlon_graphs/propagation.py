@@ -55,7 +55,7 @@ class SparseMatrix:
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         """Return the product with a dense matrix [columns, C], differentiable in it: [rows, C]."""
-        product: Tensor = _Product.apply(dense, self)  # type: ignore[no-untyped-call]
+        product: Tensor = _Product.apply(dense, self)
         return product
 
     def multiply(self, dense: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class _Product(torch.autograd.Function):
         return matrix.multiply(dense)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.matrix.transposed @ grad, None
 
 
@@ -291,7 +291,8 @@ class Propagation:
         """Return ``layer(x)``, by way of sparse features where they are known."""
         features = self._constant.features(x) if self._constant is not None else None
         if features is None:
-            return layer(x)
+            plain: Tensor = layer(x)
+            return plain
         out = features @ layer.weight.T
         return out if layer.bias is None else out + layer.bias
 

@@ -93,6 +93,7 @@ class Clustered(GraphTask):
                 f"clusters to less.",
                 where=str(folder),
             )
+        assert found.node_feat is not None  # else it had been refused
         self.loading, self._features = settings.loading, found.node_feat
         self.adjacency, self._order = _prepared(found, folder, settings)
         self._part_of = {

@@ -136,7 +136,7 @@ def read_split(folder: Path, name: str, count: int) -> dict[str, torch.Tensor]:
             raise UserError(f"The part {part!r} names a row outside of 0 to {count - 1}.", where=str(at))
         splits[ours] = rows
     together = torch.cat(list(splits.values()))
-    if len(together.unique()) != len(together):
+    if int(torch.bincount(together, minlength=1).max()) > 1:
         raise UserError("The parts of the split overlap, or one names a row twice.", where=str(at))
     return splits
 
@@ -197,7 +197,7 @@ def _checked(graphs: OgbGraphs, folder: Path) -> OgbGraphs:
 
 def _table(path: Path, keep: Path | None = None) -> NDArray[Any]:
     """Return a table of numbers; with ``keep``, as an array on disk of which a part is in memory at a time."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     parts: list[NDArray[Any]] = []
     file = None

@@ -47,7 +47,7 @@ class OgbMetrics(Metrics):
 
     def __init__(self, level: Level, metric: str, tasks: int, ignore_index: int = -100) -> None:
         kind = _evaluators()[level]
-        self.evaluator = kind.__new__(kind)  # its constructor knows the published data sets only
+        self.evaluator: Any = object.__new__(kind)  # its constructor knows the published data sets only
         self.evaluator.name, self.evaluator.num_tasks, self.evaluator.eval_metric = "", tasks, metric
         self.metric, self.tasks, self.ignore_index = metric, tasks, ignore_index
         self._true: list[np.ndarray[Any, Any]] = []

@@ -19,7 +19,7 @@ class DropMessageSettings(RegularizerSettings):
     name: ClassVar[str] = "drop_message"
     summary: ClassVar[str] = "drops entries of the messages between nodes (Fang et al., 2023)"
     implementation: ClassVar[str] = "regathlon_graphs.regularizers.drop_message.regularizer:DropMessage"
-    stage: ClassVar[Stage] = Stage.INPUT
+    stage: ClassVar[Stage] = Stage.FEATURE
     needs: ClassVar[frozenset[str]] = frozenset({"edges"})
     zero: ClassVar[Mapping[str, Any] | None] = {"p": 0.0}
     p: float = 0.3
