@@ -1,0 +1,1 @@
+"""Clouds coloured by the relevance of their points."""

@@ -1,0 +1,1 @@
+"""Where a classifier looks, by relevance propagation."""

@@ -1,0 +1,1 @@
+"""ImageNet-A, -R and -O: no training, other images."""
