@@ -16,6 +16,7 @@ from regathlon_core.statistics import (
     confidence_interval,
     critical_difference,
     critical_difference_diagram,
+    difference_interval,
     effect_size,
     friedman,
     holm,
@@ -94,6 +95,31 @@ def bca_by_hand(x, level, generator, resamples):
     a = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     z = z0 + normal.ppf([(1 - level) / 2, (1 + level) / 2])
     return np.quantile(means, normal.cdf(z0 + z / (1 - a * z)))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("sizes", [(2, 3), (8, 5), (30, 100)])
+def test_interval_for_two_samples_equals_scipys(sizes, level):
+    first, second = (rng(21, n).normal(size=n) * n for n in sizes)
+    found = difference_interval(summarize(first), summarize(second), level)
+    want = scipy_stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
+    assert (found.low, found.high) == pytest.approx((want.low, want.high))
+    against = difference_interval(summarize(first), 3.0, level)
+    want = scipy_stats.ttest_1samp(first - 3.0, 0).confidence_interval(level)
+    assert (against.low, against.high) == pytest.approx((want.low, want.high))
+
+
+def test_interval_for_two_samples_that_cannot_tell():
+    alone, equal, spread = summarize([1.0]), summarize([1.0, 1.0]), summarize([1.0, 2.0])
+    for first, second in (
+        (alone, spread),
+        (spread, alone),
+        (equal, equal),
+        (equal, 0.0),
+        (summarize([]), 0.0),
+    ):
+        assert math.isnan(difference_interval(first, second).low)
+    assert math.isfinite(difference_interval(equal, spread).low)
 
 
 @pytest.mark.parametrize("n", [6, 25])

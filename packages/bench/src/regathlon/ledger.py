@@ -12,7 +12,7 @@ from regathlon.grammar import Call, parse, parse_one
 from regathlon.leaderboard import flat
 from regathlon.papers import Paper, PaperMetric, PaperNumber, papers
 from regathlon.results import Outcome, Results
-from regathlon_core.statistics import Interval, Summary, summarize
+from regathlon_core.statistics import Interval, Summary, difference_interval, summarize
 
 Verdict = Literal["reproduced", "within the interval", "off", "not comparable"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "within the interval", "off", "not comparable")
@@ -269,9 +269,12 @@ def _entry(
     differs: list[str],
 ) -> Entry:
     measured = summarize(scores)
+    # Where the paper says its spread, its mean is as uncertain as ours.
     runs = int(printed.protocol.get("runs", 0))
-    difference = measured.mean - printed.value
-    interval = _interval(difference, measured, printed.std, runs, _LEVEL)
+    spread = printed.std is not None and runs > 1
+    theirs = Summary(runs, printed.value, printed.std or 0.0) if spread else printed.value
+    interval = difference_interval(measured, theirs, _LEVEL)
+    equivalence = difference_interval(measured, theirs, _EQUIVALENCE_LEVEL)
     if not math.isfinite(interval.low):
         differs.append("seeds: all the same" if measured.n > 1 else "seeds: one, which has no interval")
     cell = group[0].cell
@@ -283,30 +286,12 @@ def _entry(
         model=str(cell["model"]),
         regularizer=str(cell["regularizer"]),
         measured=measured,
-        difference=difference,
+        difference=measured.mean - printed.value,
         interval=interval,
         margin=metric.margin,
         differs=tuple(differs),
-        verdict=_verdict(interval, _interval(difference, measured, printed.std, runs, _EQUIVALENCE_LEVEL),
-                         metric.margin, differs),
-    )  # fmt: skip
-
-
-def _interval(difference: float, measured: Summary, std: float | None, runs: int, level: float) -> Interval:
-    """Return an interval for measured minus printed: Welch's where the paper says its spread, else Student's."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    if measured.n < 2:
-        return Interval(math.nan, math.nan, level, "t")
-    ours = measured.std**2 / measured.n
-    theirs = std**2 / runs if std is not None and runs > 1 else 0.0
-    if ours + theirs == 0:
-        return Interval(math.nan, math.nan, level, "t")
-    degrees = (ours + theirs) ** 2 / (
-        ours**2 / (measured.n - 1) + (theirs**2 / (runs - 1) if theirs else 0.0)
+        verdict=_verdict(interval, equivalence, metric.margin, differs),
     )
-    half = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(ours + theirs)
-    return Interval(difference - half, difference + half, level, "t")
 
 
 def _verdict(interval: Interval, equivalence: Interval, margin: float, differs: Sequence[str]) -> Verdict:

@@ -11,7 +11,7 @@ from .ranks import (
     critical_difference_diagram,
     friedman,
 )
-from .summary import Interval, Scores, Seed, Summary, confidence_interval, summarize
+from .summary import Interval, Scores, Seed, Summary, confidence_interval, difference_interval, summarize
 
 __all__ = [
     "CriticalDifference",
@@ -34,6 +34,7 @@ __all__ = [
     "confidence_interval",
     "critical_difference",
     "critical_difference_diagram",
+    "difference_interval",
     "effect_size",
     "friedman",
     "holm",

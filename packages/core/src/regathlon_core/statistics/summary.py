@@ -133,6 +133,44 @@ def confidence_interval(
     return Interval(float(low), float(high), level, method)
 
 
+def difference_interval(first: Summary, second: Summary | float, level: float = 0.95) -> Interval:
+    """Return a confidence interval for the difference of two means that no seeds pair.
+
+    Welch's (1947) interval, which assumes no common spread; where the second is a number without a spread, Student's.
+    Both ends are NaN where the values cannot tell: fewer than two of a sample, or no spread at all.
+
+    Args:
+        first: n, mean and spread of a sample.
+        second: Of another one, or a number that is taken as exact.
+        level: Confidence, in (0, 1).
+
+    Raises:
+        UserError: The level is outside (0, 1).
+
+    Example:
+        >>> interval = difference_interval(Summary(10, 80.7, 0.6), Summary(100, 82.9, 0.5))
+        >>> round(interval.low, 2), round(interval.high, 2)
+        (-2.64, -1.76)
+    """
+    from scipy.special import stdtrit
+
+    fraction("level", level)
+    other = second if isinstance(second, Summary) else Summary(0, float(second), 0.0)
+    samples = [first, other] if isinstance(second, Summary) else [first]
+    nothing = Interval(math.nan, math.nan, level, "t")
+    if any(sample.n < 2 for sample in samples):
+        return nothing
+    squares = [sample.std**2 / sample.n for sample in samples]
+    if not sum(squares) > 0:
+        return nothing
+    degrees = sum(squares) ** 2 / sum(
+        square**2 / (sample.n - 1) for square, sample in zip(squares, samples, strict=True)
+    )
+    half = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(sum(squares))
+    difference = first.mean - other.mean
+    return Interval(difference - half, difference + half, level, "t")
+
+
 def finite(values: Iterable[float], what: str = "The scores") -> Array:
     """Return the values as one float64 axis, or refuse those that are no numbers.
 
