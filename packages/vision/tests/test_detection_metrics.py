@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from regathlon_core.task import Batch
-from regathlon_vision.detection import DetectionScenesTask, Images
+from regathlon_vision.detection import DetectionScenesTask, Images, NucleiSettings
 from regathlon_vision.detection.average_precision import DetectionMetrics, whole_image
 from regathlon_vision.detection.coco import decode, from_coco
 
@@ -31,16 +33,18 @@ def oracle(truth, detections, kind):
     return dict(zip(NAMES, run.stats[:6].tolist(), strict=True))
 
 
-def jittered(target, generator):
+def jittered(target, generator, classes=10):
     """Detections like an imperfect model's: moved boxes, some wrong labels, some invented."""
     boxes = target["boxes"] + torch.randn(target["boxes"].shape, generator=generator)
     boxes = torch.cat([boxes, boxes[:1] + 5])
-    boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    height, width = target["masks"].shape[1:]
+    boxes[:, :2] = boxes[:, :2].clamp(torch.zeros(2), torch.tensor([width - 2.0, height - 2.0]))
+    boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1).clamp(max=torch.tensor([width, height]))
     labels = torch.cat([target["labels"], target["labels"][:1]])
     wrong = torch.rand(len(labels), generator=generator) < 0.2
     return {
         "boxes": boxes,
-        "labels": torch.where(wrong, labels % 10 + 1, labels),
+        "labels": torch.where(wrong, labels % classes + 1, labels),
         "scores": torch.rand(len(labels), generator=generator),
         "masks": torch.rand(len(labels), 1, 14, 14, generator=generator) * 0.6 + 0.35,
     }
@@ -110,6 +114,26 @@ def test_crowds_and_areas_count_as_pycocotools_counts_them():
         for key, value in oracle(original, metrics.detections, kind).items():
             if value > -1:
                 assert found[f"{name}_{key}"] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("kind", "name"), [("bbox", "box"), ("segm", "mask")])
+def test_it_equals_pycocotools_on_nuclei(kind, name):
+    root = os.environ.get("REGATHLON_DATA")
+    if not root or not (Path(root) / "dsb2018" / "annotations").is_dir():
+        pytest.skip("there are no nuclei under REGATHLON_DATA")
+    task = NucleiSettings(short=128).build(Path(root))
+    metrics = task.metrics()
+    generator = torch.Generator().manual_seed(0)
+    batch = task.batch("test", torch.arange(8))
+    found = [jittered(target, generator, classes=1) for target in batch.targets]
+    metrics.update(found, batch)
+    computed = metrics.compute()
+    wanted = oracle(metrics.truth(), metrics.detections, kind)
+    assert wanted["ap"] > 0.001
+    for key, value in wanted.items():
+        if value > -1:
+            assert computed[f"{name}_{key}"] == pytest.approx(value, abs=1e-6)
 
 
 def test_the_truth_itself_is_perfect():
