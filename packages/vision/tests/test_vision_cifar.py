@@ -19,6 +19,7 @@ from regathlon_vision import (
     PyramidNetSettings,
     ResNet8Settings,
     ResNet18Settings,
+    Stl10Settings,
     WideResNetSettings,
 )
 from regathlon_vision.classification.cifar_files import read_batches
@@ -128,6 +129,14 @@ def test_low_data_splits_are_balanced_fixed_and_different(root):
     first, again, other = (task.batch("train", torch.arange(50)).inputs for task in tasks)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_trial_s_seed_chooses_the_split():
+    assert [Cifar10Settings(labels=50).of_seed(seed).split for seed in range(7)] == [0, 1, 2, 3, 4, 0, 1]
+    assert Cifar10Settings(labels=50, split=3).of_seed(1).split == 3
+    assert Cifar10Settings().of_seed(1) == Cifar10Settings()
+    assert [Stl10Settings().of_seed(seed).split for seed in (0, 9, 10)] == [0, 9, 0]
+    assert Stl10Settings(labels=0).of_seed(1).split is None
 
 
 def test_labelled_and_other_images_are_apart():

@@ -43,7 +43,7 @@ class CifarTask(StackTask):
             splits["val"], train = train.take(held_out), train.take(rest)
         others = None
         if settings.labels:
-            kept, rest = few_labels(train.labels, settings.labels, settings.split, len(classes))
+            kept, rest = few_labels(train.labels, settings.labels, settings.split or 0, len(classes))
             train, others = train.take(kept), train.images[rest]
         splits["train"] = train
         super().__init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -68,7 +69,8 @@ class CifarSettings(ClassificationSettings):
     Attributes:
         labels: How many training images have labels, the same number of each class; 0 for all of them. The others
             are the task's unlabelled images.
-        split: Which of the fixed splits of ``labels`` to use; the low-data experiments use 0 to 4.
+        split: Which of the fixed splits of ``labels`` to use, at least 0; null for the one of the trial's seed, 0 to 4
+            (0 where there is no trial).
         validation: Training images held out for validation before labels are chosen; 0 for none.
         padding: Largest shift of a training image, in pixels.
         noise: Standard deviation of noise added to normalised training images.
@@ -96,7 +98,7 @@ class CifarSettings(ClassificationSettings):
     """Of the training images, per colour, of pixels in [0, 1]."""
     pixel_std: ClassVar[tuple[float, float, float]]
     labels: int = 0
-    split: int = 0
+    split: int | None = None
     validation: int = 0
     padding: int = 4
     noise: float = 0.0
@@ -104,8 +106,9 @@ class CifarSettings(ClassificationSettings):
 
     def __post_init__(self) -> None:
         for name in ("labels", "split", "validation", "padding"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{self.name}: {name} must be at least 0, not {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UserError(f"{self.name}: {name} must be at least 0, not {value}.")
         for name in ("labels", "validation"):
             if getattr(self, name) % self.classes:
                 raise UserError(
@@ -117,6 +120,10 @@ class CifarSettings(ClassificationSettings):
             raise UserError(f"{self.name}: noise must be a finite number of at least 0, not {self.noise}.")
         if self.source not in get_args(Source):
             raise unknown(f"source of {self.name}", self.source, get_args(Source))
+
+    def of_seed(self, seed: int) -> CifarSettings:
+        """Return the task with the split of a trial's seed, where none is named and not all images have labels."""
+        return dataclasses.replace(self, split=seed % 5) if self.labels and self.split is None else self
 
     @property
     def dataset(self) -> str:  # type: ignore[override]
@@ -157,7 +164,7 @@ class Stl10Settings(ClassificationSettings):
 
     Attributes:
         labels: 1000 for one of the ten predefined folds; 0 for all training images.
-        split: Which fold, 0 to 9, with ``labels=1000``.
+        split: Which fold, 0 to 9, with ``labels=1000``; null for the one of the trial's seed (0 where there is no trial).
         side: Pixels a side that images are resized to: 96, 48 or 32.
         padding: Largest shift of a training image, in pixels.
     """
@@ -174,19 +181,23 @@ class Stl10Settings(ClassificationSettings):
     )
     recipe: ClassVar[Recipe] = WRN_RECIPE
     labels: int = 1000
-    split: int = 0
+    split: int | None = None
     side: int = 96
     padding: int = 12
 
     def __post_init__(self) -> None:
         if self.labels not in (0, 1000):
             raise UserError(f"{self.name}: labels is 1000 (a fold) or 0 (all), not {self.labels}.")
-        if not 0 <= self.split <= 9:
+        if self.split is not None and not 0 <= self.split <= 9:
             raise UserError(f"{self.name}: split is one of the folds 0 to 9, not {self.split}.")
         if self.side not in (96, 48, 32):
             raise UserError(f"{self.name}: side is 96, 48 or 32 pixels, not {self.side}.")
         if not 0 <= self.padding < self.side:
             raise UserError(f"{self.name}: padding lies in 0 to {self.side - 1} pixels, not {self.padding}.")
+
+    def of_seed(self, seed: int) -> Stl10Settings:
+        """Return the task with the fold of a trial's seed, where none is named."""
+        return dataclasses.replace(self, split=seed % 10) if self.labels and self.split is None else self
 
 
 @dataclass(frozen=True)

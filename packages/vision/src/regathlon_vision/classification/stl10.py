@@ -40,7 +40,7 @@ class Stl10Task(StackTask):
             raise UserError(str(error)) from error
         train, test = (_labelled(folder, part, settings.side) for part in ("train", "test"))
         if settings.labels:
-            train = train.take(_fold(folder, settings.split, len(train.labels)))
+            train = train.take(_fold(folder, settings.split or 0, len(train.labels)))
         splits: dict[Split, Stack] = {"train": train, "test": test}
         names = _lines(folder / "class_names.txt")
         super().__init__(settings, names, splits, mean=(0.4467, 0.4398, 0.4066), std=(0.2603, 0.2566, 0.2713))
