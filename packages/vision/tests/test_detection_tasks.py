@@ -17,8 +17,8 @@ from regathlon_vision.detection import (
     NucleiSettings,
     SmallMaskRCNNSettings,
 )
-from regathlon_vision.detection.evaluations import DetectionsSettings
-from regathlon_vision.detection.pictures import draw_objects
+from regathlon_vision.evaluations.detections.evaluation import draw_objects
+from regathlon_vision.evaluations.detections.settings import DetectionsSettings
 
 TINY = SmallMaskRCNNSettings(width=8, channels=16, proposals=32)
 

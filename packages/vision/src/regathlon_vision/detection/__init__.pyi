@@ -1,10 +1,8 @@
 from .average_precision import DetectionMetrics
 from .coco import Annotations, ImageRecord, Instance, Problem, from_coco, read_annotations
-from .evaluations import DetectionsSettings
 from .folder import CocoFolderTask
 from .images import Images
 from .models import FrozenBatchNorm, PaddedImages, load_backbone
-from .pictures import Detections, draw_objects
 from .scenes import DetectionScenesTask
 from .settings import (
     CocoFolderSettings,
@@ -30,8 +28,6 @@ __all__ = [
     "DetectionScenesTask",
     "DetectionSettings",
     "DetectionTask",
-    "Detections",
-    "DetectionsSettings",
     "FasterRCNNSettings",
     "FolderSettings",
     "FrozenBatchNorm",
@@ -45,7 +41,6 @@ __all__ = [
     "SmallFasterRCNNSettings",
     "SmallMaskRCNNSettings",
     "Trained",
-    "draw_objects",
     "from_coco",
     "load_backbone",
     "read_annotations",

@@ -66,6 +66,7 @@ class MaskRCNNSettings(ResNetFPNSettings):
     name: ClassVar[str] = "mask_rcnn"
     summary: ClassVar[str] = "Mask R-CNN on a ResNet-50 with FPN"
     implementation: ClassVar[str] = "regathlon_vision.detection.models:build_mask_rcnn"
+    citation: ClassVar[str] = "he2017mask lin2017feature"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class FasterRCNNSettings(ResNetFPNSettings):
     name: ClassVar[str] = "faster_rcnn"
     summary: ClassVar[str] = "Faster R-CNN on a ResNet-50 with FPN"
     implementation: ClassVar[str] = "regathlon_vision.detection.models:build_faster_rcnn"
+    citation: ClassVar[str] = "ren2015faster lin2017feature"
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class SmallMaskRCNNSettings(SmallDetectorSettings):
     name: ClassVar[str] = "small_mask_rcnn"
     summary: ClassVar[str] = "Mask R-CNN on a small ResNet with FPN, for a CPU"
     implementation: ClassVar[str] = "regathlon_vision.detection.models:build_small_mask_rcnn"
+    citation: ClassVar[str] = "he2017mask lin2017feature"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class SmallFasterRCNNSettings(SmallDetectorSettings):
     name: ClassVar[str] = "small_faster_rcnn"
     summary: ClassVar[str] = "Faster R-CNN on a small ResNet with FPN, for a CPU"
     implementation: ClassVar[str] = "regathlon_vision.detection.models:build_small_faster_rcnn"
+    citation: ClassVar[str] = "ren2015faster lin2017feature"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Evaluations of detectors, as they are declared."""
+"""Settings of the pictures of detections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DetectionsSettings(EvaluationSettings):
 
     name: ClassVar[str] = "detections"
     summary: ClassVar[str] = "boxes, masks and scores drawn over test images, beside the annotated objects"
-    implementation: ClassVar[str] = "regathlon_vision.detection.pictures:Detections"
+    implementation: ClassVar[str] = "regathlon_vision.evaluations.detections.evaluation:Detections"
     needs: ClassVar[frozenset[str]] = frozenset({"box_labels"})
     images: int = 6
     score: float = 0.5

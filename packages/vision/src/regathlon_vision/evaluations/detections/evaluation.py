@@ -15,8 +15,8 @@ from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
 from regathlon_core.task import Split, Task
 from regathlon_vision.detection.average_precision import whole_image
-from regathlon_vision.detection.evaluations import DetectionsSettings
 from regathlon_vision.detection.task import DetectionTask
+from regathlon_vision.evaluations.detections.settings import DetectionsSettings
 
 _LEAST_SIDE = 320  # pixels of a picture's longer side, so that boxes of small images can be seen
 _NAMED = 12  # objects in an image, beyond which names would hide it
