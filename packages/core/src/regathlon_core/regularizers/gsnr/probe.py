@@ -77,8 +77,10 @@ class ProbingRegularizer(FeatureRegularizer[S]):
 
         def note_or_regularize(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             if self._probed is not None and current_role() is PassRole.PROBE:
-                self._probed[point.name] = output
-                return None
+                # Behind frozen layers nothing asks for a gradient yet.
+                asked = output if output.requires_grad else output.detach().requires_grad_()
+                self._probed[point.name] = asked
+                return None if asked is output else asked
             return regularize(module, inputs, output)
 
         return note_or_regularize
@@ -101,12 +103,14 @@ class ProbingRegularizer(FeatureRegularizer[S]):
                 loss = task.loss(model, batch)
             if lend:
                 self._probe_loss = loss.detach()
-            reached = {name: output for name, output in self._probed.items() if output.requires_grad}
-            grads = torch.autograd.grad(loss, list(reached.values()), allow_unused=True)
+            places = list(self._probed.values())
+            grads = torch.autograd.grad(loss, places, allow_unused=True) if places else ()
+            found = dict(zip(self._probed, grads, strict=True))
         finally:
             self._probed = None
-        found = zip(reached, grads, strict=True)
-        return {name: _by_sample(grad, self._points[name]) for name, grad in found if grad is not None}
+        return {
+            name: _by_sample(grad, self._points[name]) for name, grad in found.items() if grad is not None
+        }
 
     def _find_prefix(self, model: nn.Module, batch: Batch, task: Task, device: torch.device) -> SharedPrefix:
         def run() -> None:
