@@ -1,0 +1,1 @@
+"""Where the full network and one of its sub-networks look."""
