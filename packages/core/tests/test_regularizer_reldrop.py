@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regathlon_core import Budget, Compose, CutMix, Mixup, Recipe, RelDrop, UserError, fit
+from regathlon_core import Budget, Compose, CutMix, Mixup, Recipe, RelDrop, RelDropSettings, UserError, fit
 from regathlon_core.attribution import lrp
 from regathlon_core.ops.sampling import sample_bernoulli
 from regathlon_core.passes import PassRole, current_role
@@ -18,7 +18,8 @@ from regathlon_core.regularizers.reldrop.functional import (
     sample_relevant_positions,
 )
 from regathlon_core.rng import stream
-from regathlon_core.testing import ToyImages, ToyPoints
+from regathlon_core.testing import ToyImages, ToyPoints, conformance_checks
+from regathlon_core.testing.toys.images import ToyImagesSettings
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
@@ -341,3 +342,11 @@ def test_constant_relevance_and_single_positions_give_no_nan(fill: float) -> Non
         dropped = sample_relevant_positions(relevance, 0.5, 0.15, generator=stream(0, "c"))
         assert not bool(dropped.any())  # alpha·u + 0 < 1 - beta
         assert sample_relevant_blocks(relevance, generator=stream(0, "c")).shape == relevance.shape
+
+
+VARIANT = RelDropSettings(p=1.0, every=2, average=0.9, alpha=0.5, alpha_end=0.0, blocks=2)
+
+
+@pytest.mark.parametrize("check", conformance_checks(VARIANT, [ToyImagesSettings()]), ids=str)
+def test_its_own_settings_conform_together(check) -> None:
+    check()

@@ -7,10 +7,9 @@ place or not. Nothing is put on the model.
 from __future__ import annotations
 
 import functools
-import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from regathlon_core.attribution.composites import Composite
 from regathlon_core.attribution.layers import Saved
+from regathlon_core.callers import running_module
 from regathlon_core.errors import UserError
 
 Backward = Callable[[Sequence[Tensor | None]], Iterable[tuple["Value", Tensor]]]
@@ -218,15 +218,7 @@ class Record(TorchFunctionMode):
 
     def where(self) -> str:
         """Return the dotted name of the innermost module that is running, or an empty string."""
-        frame: FrameType | None = inspect.currentframe()
-        while frame is not None:
-            # Only methods of modules are of interest; reading every frame's variables would be slow.
-            if frame.f_code.co_varnames[:1] == ("self",):
-                name: str | None = self._names.get(id(frame.f_locals.get("self")))
-                if name is not None:
-                    return name
-            frame = frame.f_back
-        return ""
+        return running_module(self._names)
 
     # ---- recording -----------------------------------------------------------------------------------------
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -24,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from regathlon_core.callers import running_module
 from regathlon_core.errors import UserError
 from regathlon_core.subnetworks.dims import Algebra, Dim, FrozenAlgebra, Retrace, Widths, cat, merge
 from regathlon_core.subnetworks.plan import Plan
@@ -343,14 +342,7 @@ class Interception(TorchFunctionMode):
 
     def where(self) -> str:
         """Return the name of the innermost submodule that is running."""
-        names: dict[int, str] = {id(module): name for name, module in self.model.named_modules()}
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            name = names.get(id(frame.f_locals.get("self")))
-            if name is not None:
-                return name
-            frame = frame.f_back
-        return ""
+        return running_module({id(module): name for name, module in self.model.named_modules()})
 
     def error(self, function: Any, problem: str) -> UserError:
         """Return an error that names a call and the layer it was made in."""
