@@ -15,21 +15,24 @@ def well_formed(bibtex):
     return entries and len(entries) == bibtex.count("\n@") + bibtex.startswith("@")
 
 
-@pytest.mark.parametrize("name", plugins.load_all("regularizer")[0])
-def test_what_cards_cite_is_well_formed(name):
-    bibtex = citation(plugins.load("regularizer", name))
-    assert not bibtex or well_formed(bibtex)
+# Nothing here asks for plugins while tests are collected: what is installed is read once, and the toys are not there yet.
 
 
-@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.name)
-def test_the_papers_of_the_ledger_are_cited_by_their_cards(paper):
-    (entry,) = split(citation(plugins.load("regularizer", paper.card))).values()
-    assert paper.title.lower() in entry.lower()
+def test_what_cards_cite_is_well_formed():
+    for name, declared in plugins.load_all("regularizer")[0].items():
+        bibtex = citation(declared)
+        assert not bibtex or well_formed(bibtex), name
 
 
-@pytest.mark.parametrize("name", datasets.names())
-def test_every_data_set_says_whom_to_cite(name):
-    assert well_formed(datasets.citation(name)), name
+def test_the_papers_of_the_ledger_are_cited_by_their_cards():
+    for paper in papers():
+        (entry,) = split(citation(plugins.load("regularizer", paper.card))).values()
+        assert paper.title.lower() in entry.lower()
+
+
+def test_every_data_set_says_whom_to_cite():
+    for name in set(datasets.names()) - {"toy-files"}:
+        assert well_formed(datasets.citation(name)), name
 
 
 def test_every_model_that_cites_has_the_entry():

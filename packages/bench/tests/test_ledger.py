@@ -222,9 +222,10 @@ def test_all_four_papers_are_there():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.name)
-def test_printed_numbers_are_well_formed(paper):
+@pytest.mark.parametrize("name", ["DropGraph", "GradAug", "GSNR", "RelDrop"])
+def test_printed_numbers_are_well_formed(name):
     """Every method that is ours exists, every name of the mapping is printed, and no row stands twice."""
+    (paper,) = (paper for paper in papers() if paper.name == name)
     seen = set()
     for number in paper.numbers:
         assert math.isfinite(number.value)
