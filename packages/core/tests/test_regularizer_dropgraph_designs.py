@@ -222,6 +222,33 @@ def test_what_fills_graphs_up_does_not_count_in_any_design() -> None:
         torch.testing.assert_close(first[0][there], second[0][there])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pool": "none"},
+        {"adjacency": "learned", "max_vertices": 32},
+        {"adjacency": "identity", "pool": "none"},
+        {"distortion": "noise"},
+        {"distortion": "average"},
+        {"distortion": "conv", "pool": "none"},
+        {"distortion": "dilated_conv"},
+    ],
+    ids=str,
+)
+def test_the_largest_activations_stay_finite(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    x = torch.full((2, 64, 7, 7), 60000.0) * torch.randn(2, 64, 7, 7, generator=stream(0, "x")).sign()
+    x = x.to(dtype).requires_grad_()
+    regularizer = layer(64, p=0.5, block_size=3, alpha=0.5, **settings)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = act(regularizer, x)
+    assert out.dtype is dtype
+    assert bool(torch.isfinite(out).all())
+    (gradient,) = torch.autograd.grad((out.float() / 1e5).sum(), x)
+    assert bool(torch.isfinite(gradient).all())
+
+
 # ---- what training leaves behind ---------------------------------------------------------------------------
 
 

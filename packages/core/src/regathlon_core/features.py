@@ -196,10 +196,10 @@ def on_channels_first(
         return _filled_up(x, sizes, graph_of_node, act)
     # The largest of a group is less than four times the smallest.
     group = (sizes.clamp(min=1).double().log2() / 2).floor()[graph_of_node]
-    nodes = [(group == number).nonzero()[:, 0] for number in group.unique()]
+    nodes = [(group == number).nonzero()[:, 0] for number in sorted(set(group.tolist()))]
     parts = []
     for chosen in nodes:
-        _, renumbered, counts = graph_of_node[chosen].unique_consecutive(
+        _, renumbered, counts = graph_of_node[chosen].unique_consecutive(  # type: ignore[no-untyped-call]
             return_inverse=True, return_counts=True
         )
         parts.append(_filled_up(x.index_select(0, chosen), counts, renumbered, act))

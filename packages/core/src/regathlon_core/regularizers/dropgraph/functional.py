@@ -106,7 +106,7 @@ def groups_of_sizes(sizes: Tensor) -> list[Tensor]:
         [[0, 3], [4], [1]]
     """
     group = (sizes.clamp(min=1).double().log2() / 2).floor().masked_fill(sizes == 0, -1.0)
-    return [(group == number).nonzero()[:, 0] for number in group.unique().tolist() if number >= 0]
+    return [(group == number).nonzero()[:, 0] for number in sorted(set(group.tolist())) if number >= 0]
 
 
 def vertex_adjacency(
@@ -199,13 +199,14 @@ def take_positions(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         ``x``, and [B, K, C].
     """
     kept, taken = _Take.apply(x, index)
-    return kept, taken.mT.contiguous()
+    return kept, taken
 
 
 class _Take(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        return x.view_as(x), x.gather(2, _over_channels(index, x.shape[1]))
+        rows = torch.arange(len(index), device=index.device)[:, None]
+        return x.view_as(x), x.transpose(1, 2)[rows, index]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -213,13 +214,9 @@ class _Take(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_taken: Tensor) -> tuple[Tensor, None]:
-        index = _over_channels(ctx.index, grad.shape[1])
+        index = ctx.index[:, None].expand(-1, grad.shape[1], -1)
         add = grad.scatter_add if torch.is_grad_enabled() else grad.scatter_add_
-        return add(2, index, grad_taken), None
-
-
-def _over_channels(index: Tensor, channels: int) -> Tensor:
-    return index[:, None].expand(-1, channels, -1)
+        return add(2, index, grad_taken.mT), None
 
 
 class _Gram(torch.autograd.Function):
