@@ -37,11 +37,19 @@ class Chart:
 
 @dataclass(frozen=True)
 class Strip:
-    """The same picture of several trials."""
+    """The same picture of several trials.
+
+    Attributes:
+        name: Of the picture.
+        caption: Where all have the same.
+        first: One per row, of its first seed.
+        others: Of the other seeds.
+    """
 
     name: str
     caption: str
-    pictures: tuple[Picture, ...]
+    first: tuple[Picture, ...]
+    others: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -290,6 +298,15 @@ def _strips(table: Table, pictures: Gallery) -> Iterator[Strip]:
         if str(picture.outcome.cell.get("id")) in order:
             found.setdefault(picture.name, []).append(picture)
     for name, here in found.items():
-        here.sort(key=lambda picture: order[str(picture.outcome.cell["id"])])
+        here.sort(
+            key=lambda picture: order[str(picture.outcome.cell["id"])]
+        )  # by row, then by seed as they came
         captions = {picture.caption for picture in here}
-        yield Strip(name, captions.pop() if len(captions) == 1 else "", tuple(here))
+        by_row = {order[str(picture.outcome.cell["id"])]: picture for picture in reversed(here)}
+        first = tuple(by_row[place] for place in sorted(by_row))
+        yield Strip(
+            name,
+            captions.pop() if len(captions) == 1 else "",
+            first,
+            tuple(picture for picture in here if not any(picture is one for one in first)),
+        )
