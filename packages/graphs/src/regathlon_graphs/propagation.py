@@ -41,7 +41,9 @@ class SparseMatrix:
         width: int,
         transpose: Callable[[], SparseMatrix],
     ) -> None:
-        self.begins, self.columns, self.values, self.width = begins, columns, values, width
+        small = max(len(columns), width) < 2**31  # half the memory to read
+        self.columns, self.begins = (columns.int(), begins.int()) if small else (columns, begins)
+        self.values, self.width = values, width
         self._transpose = transpose
         self._transposed: SparseMatrix | None = None
         self._cast: dict[torch.dtype, Tensor] = {}
@@ -88,7 +90,7 @@ class SparseMatrix:
         begins = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return SparseMatrix(
             begins,
-            self.columns[picked] + shifts,
+            self.columns[picked] + shifts.int(),
             self.values[picked],
             len(rows),
             lambda: self.transposed.diagonal_blocks(firsts, sizes),
