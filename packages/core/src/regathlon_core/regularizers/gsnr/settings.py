@@ -29,6 +29,7 @@ class GSNRDropSettings(RegularizerSettings):
     """
 
     name: ClassVar[str] = "gsnr"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "drops blocks whose gradients have the highest signal-to-noise ratio"
     implementation: ClassVar[str] = "regathlon_core.regularizers.gsnr.regularizer:GSNRDrop"
     stage: ClassVar[Stage] = Stage.FEATURE

@@ -29,8 +29,8 @@ class IRMSettings(RegularizerSettings):
     stage: ClassVar[Stage] = Stage.LOSS
     needs: ClassVar[frozenset[str]] = frozenset({"domains", "class_labels", "sample_labels"})
     zero: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
-    weight: float = 100.0
-    anneal: float = 0.1
+    weight: float = 1.0
+    anneal: float = 0.4
     estimator: Estimator = "halves"
     rescale: bool = True
 
