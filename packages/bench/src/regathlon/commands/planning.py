@@ -178,7 +178,7 @@ def _print_total(plan: Plan, priced: Sequence[_Priced], whole: Price, prices: Pr
     elif left:
         alike = any(each.price.source == "alike" for each in priced if not each.done)
         console.print(
-            f"Prices are from {prices.trials} measured trials"
+            f"Prices are from {prices.trials} measured trial{'s' if prices.trials > 1 else ''}"
             + ("; ≈ means of the same task with other regularizers." if alike else "."),
             soft_wrap=True,
         )
