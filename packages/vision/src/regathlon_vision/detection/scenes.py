@@ -28,7 +28,7 @@ class DetectionScenesTask(DetectionTask):
         >>> task = DetectionScenesTask()
         >>> batch = task.batch("val", torch.arange(2))
         >>> batch.inputs[0].shape, batch.targets[0]["boxes"].shape, task.classes[:2]
-        (torch.Size([3, 32, 32]), torch.Size([6, 4]), ('0', '1'))
+        (torch.Size([3, 32, 32]), torch.Size([5, 4]), ('0', '1'))
     """
 
     flip = 0.0
