@@ -552,3 +552,32 @@ def test_feature_regularizers_act_inside_sub_networks() -> None:
     small.bn1.register_forward_hook(lambda module, inputs, out: out * mask[:, : out.shape[1]] * scale)
     torch.testing.assert_close(outputs[0], small(x), rtol=1e-12, atol=1e-12)
     handle.remove()
+
+
+@pytest.mark.parametrize(
+    "resize", [lambda x: F.avg_pool2d(x, 2), lambda x: F.interpolate(x, scale_factor=2.0)]
+)
+def test_space_that_was_merged_with_channels_changes_its_size(resize) -> None:
+    class Patches(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.stem, self.mix = nn.Conv2d(3, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+            self.fc = nn.Linear(channels, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            batch, channels, height, width = x.shape
+            x = x.reshape(batch * channels * 2, height // 2, width).relu()
+            x = resize(x.reshape(batch, channels, height, width))
+            assert x.shape[-1] != width
+            return self.fc(F.adaptive_avg_pool2d(self.mix(x), 1).flatten(1))
+
+    model, small, x = Patches(10).double(), Patches(6).double(), batch(2, 3, 8, 8)
+    small.load_state_dict(
+        {
+            name: tensor[tuple(slice(size) for size in small.state_dict()[name].shape)]
+            for name, tensor in model.state_dict().items()
+        }
+    )
+    with subnetwork(model, 0.6):
+        torch.testing.assert_close(model(x), small(x), rtol=1e-12, atol=1e-12)

@@ -211,7 +211,7 @@ def _pool_rule(spatial: int) -> Any:
             axes = broadcast(run, [input, *others])
         out = function(input, *args, **kwargs)
         for tensor in tensors_in(out):
-            run.put(tensor, axes)
+            run.put(tensor, (*axes[:-spatial], *[None] * spatial))
         return out
 
     return pool
@@ -232,7 +232,7 @@ def resize(run: Interception, function: Any, input: Tensor, *args: Any, **kwargs
     """Resize the axes after the channels, which stay whole."""
     axes = run.axes(input)
     run.whole(*axes[2:])
-    return run.put(function(input, *args, **kwargs), axes)
+    return run.put(function(input, *args, **kwargs), (*axes[:2], *[None] * (input.dim() - 2)))
 
 
 @rule(F.grid_sample, torch.grid_sampler)
