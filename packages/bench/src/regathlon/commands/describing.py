@@ -64,7 +64,7 @@ def _task(declared: type[TaskSettings]) -> str:
     lower = " (lower is better)" if declared.lower_is_better else ""
     parts = [
         f"# {declared.name}\n\n{_docstring(declared)}",
-        f"Data set: {declared.dataset}. Metric: {declared.metric}{lower}.",
+        f"Data set: {declared().dataset}. Metric: {declared.metric}{lower}.",
         "Models:\n" + "\n".join(f"* {model.name}: {model.summary}" for model in declared.models),
         _settings(declared),
         f"Recipe: {_recipe(declared.recipe)}",

@@ -31,7 +31,7 @@ def _tasks() -> Rows:
     return [
         {
             "task": name,
-            "dataset": task.dataset,
+            "dataset": task().dataset,  # of the default settings, which it may depend on
             "models": [model.name for model in task.models],
             "metric": task.metric,
             "summary": task.summary,
