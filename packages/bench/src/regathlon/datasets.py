@@ -10,6 +10,7 @@ from typing import Any
 
 import regathlon_data
 from regathlon_core.errors import unknown
+from regathlon_core.settings import TaskSettings
 
 
 def root(data: Path | None) -> Path:
@@ -25,6 +26,11 @@ def names() -> tuple[str, ...]:
 def version(dataset: str) -> int | None:
     """Return the version in a data set's manifest."""
     return regathlon_data.manifest(dataset).version if dataset in names() else None
+
+
+def usual(task: type[TaskSettings]) -> str:
+    """Return the data set of a task whose settings are left as they are; for some it depends on them."""
+    return task.dataset if isinstance(task.dataset, str) else task().dataset
 
 
 def missing(dataset: str, data: Path | None) -> str | None:
