@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from regathlon_core import Disout, DropGraph, Dropout, FeaturePoint, SpatialDropout
-from regathlon_core.features import on_channels_first
+from regathlon_core.features import groups_of_sizes, on_channels_first
 from regathlon_core.regularizers.dropgraph.functional import (
     graph_reasoning,
-    groups_of_sizes,
     sample_graph_vertices,
     vertex_adjacency,
 )

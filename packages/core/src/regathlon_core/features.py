@@ -194,16 +194,31 @@ def on_channels_first(
     sizes = torch.bincount(graph_of_node)
     if grouping == "batch":
         return _filled_up(x, sizes, graph_of_node, act)
-    # The largest of a group is less than four times the smallest.
-    group = (sizes.clamp(min=1).double().log2() / 2).floor()[graph_of_node]
-    nodes = [(group == number).nonzero()[:, 0] for number in sorted(set(group.tolist()))]
-    parts = []
-    for chosen in nodes:
-        _, renumbered, counts = graph_of_node[chosen].unique_consecutive(  # type: ignore[no-untyped-call]
-            return_inverse=True, return_counts=True
-        )
-        parts.append(_filled_up(x.index_select(0, chosen), counts, renumbered, act))
+    parts, nodes = [], []
+    for graphs in groups_of_sizes(sizes):
+        number = torch.full_like(sizes, -1).index_copy(0, graphs, torch.arange(len(graphs), device=x.device))
+        renumbered = number[graph_of_node]
+        chosen = (renumbered >= 0).nonzero()[:, 0]
+        parts.append(_filled_up(x.index_select(0, chosen), sizes[graphs], renumbered[chosen], act))
+        nodes.append(chosen)
     return torch.cat(parts).index_select(0, torch.cat(nodes).argsort())
+
+
+def groups_of_sizes(sizes: Tensor) -> list[Tensor]:
+    """Return which of the sizes above 0 are about the same: the largest of a group is less than four times the smallest.
+
+    Args:
+        sizes: int64 [B].
+
+    Returns:
+        Positions in ``sizes``, rising, int64 each; groups of small sizes first.
+
+    Example:
+        >>> [group.tolist() for group in groups_of_sizes(torch.tensor([3, 70, 0, 2, 5]))]
+        [[0, 3], [4], [1]]
+    """
+    group = (sizes.clamp(min=1).double().log2() / 2).floor().masked_fill(sizes == 0, -1.0)
+    return [(group == number).nonzero()[:, 0] for number in sorted(set(group.tolist())) if number >= 0]
 
 
 def _filled_up(

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
+from regathlon_core.features import groups_of_sizes
 from regathlon_core.regularizers.dropgraph.functional import (
     graph_reasoning,
-    groups_of_sizes,
     sample_graph_vertices,
     sample_vertices,
     take_positions,

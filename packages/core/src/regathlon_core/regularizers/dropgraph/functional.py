@@ -98,17 +98,6 @@ def sample_graph_vertices(
     return order[rank < counts[graph_of_node]], counts
 
 
-def groups_of_sizes(sizes: Tensor) -> list[Tensor]:
-    """Return which sizes above 0 are about the same, int64 each: the largest of a group is less than four times the smallest.
-
-    Example:
-        >>> [group.tolist() for group in groups_of_sizes(torch.tensor([3, 70, 0, 2, 5]))]
-        [[0, 3], [4], [1]]
-    """
-    group = (sizes.clamp(min=1).double().log2() / 2).floor().masked_fill(sizes == 0, -1.0)
-    return [(group == number).nonzero()[:, 0] for number in sorted(set(group.tolist())) if number >= 0]
-
-
 def vertex_adjacency(
     vertices: Tensor,
     kind: Adjacency = "dissimilarity",
