@@ -1,5 +1,6 @@
 """The page as text: what it says, what it keeps to itself, and how it stands up to what runs may hold."""
 
+import csv
 import hashlib
 import json
 import re
@@ -20,6 +21,7 @@ from regathlon.page.curves import curve, training_loss, validation
 from regathlon.page.looks import looks
 from regathlon.page.pictures import COUNT, gallery
 from regathlon.page.svg import Charts
+from regathlon.papers import COLUMNS, read_paper
 from regathlon.results import Outcome, read_results
 from regathlon.store import RunFolder
 
@@ -344,3 +346,29 @@ def test_the_command_line_imports_neither_matplotlib_nor_jinja():
 
     code = "import sys, regathlon.cli; sys.exit(sum(name in sys.modules for name in ('matplotlib', 'jinja2', 'PIL')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_ledger_is_shown(made_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "toy.yaml").write_text(
+        "paper: Toy & Co\ntitle: A toy\ncard: none\ndatasets: {Blobs: [made]}\nmodels: {MLP: mlp}\n"
+        "metrics: {acc: {name: accuracy, scale: 100}}\n"
+    )
+    row = dict.fromkeys(COLUMNS, "") | {"table": "Table 1", "dataset": "Blobs", "model": "MLP", "method": "Plain",
+                                        "metric": "acc", "value": "80.0", "protocol": "epochs=3 lr=0.2",
+                                        "regularizer": "none", "misprint": "a digit"}  # fmt: skip
+    with (tmp_path / "toy.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerow(row)
+    known = [read_paper(tmp_path / "toy.yaml")]
+    monkeypatch.setattr("regathlon.ledger.papers", lambda: known)
+    text = told(made_page(made_run(GRID)))
+    for words in (
+        "Toy &amp; Co, Table 1",
+        "80.0",
+        "80.00 ± 1.00 (3)",
+        "not comparable",
+        "lr: 0.2 printed, 0.1 here",
+        "misprint: a digit",
+    ):
+        assert words in text
