@@ -42,7 +42,7 @@ PACKAGES = {
         "print('accuracy')",
     ),
     "regathlon-vision": ({"regathlon-core", "regathlon-data", "regathlon-vision"}, TRAIN),
-    "regathlon-points": ({"regathlon-core", "regathlon-points"}, TRAIN),
+    "regathlon-points": ({"regathlon-core", "regathlon-data", "regathlon-points"}, TRAIN),
     "regathlon-graphs": ({"regathlon-core", "regathlon-data", "regathlon-graphs"}, TRAIN),
     "regathlon-dg": ({"regathlon-core", "regathlon-data", "regathlon-dg", "regathlon-vision"}, TRAIN),
 }
