@@ -133,6 +133,37 @@ def test_data_models_and_settings_that_differ(made_run, paper):
     assert entries("elsewhere", dataset="digits") == ()
 
 
+def test_variants_of_a_method_meet_the_numbers_that_name_them(made_run, paper):
+    """An ablation beside the method: the plain row is met by the plain method alone."""
+    known = paper(
+        {"method": "Drop", "regularizer": "drop(p=0.1)"},
+        {"method": "Drop, linear", "regularizer": "drop(p=0.1, schedule=linear)"},
+    )
+    plans, folders = [], []
+    for text, schedule in (
+        ("drop", "cosine"),
+        ("drop(schedule=linear)", "linear"),
+        ("drop(p=0.3)", "cosine"),
+    ):
+        p = 0.3 if "0.3" in text else 0.1
+        described = {
+            "regularizer": [{"name": "drop", "version": 1, "settings": {"p": p, "schedule": schedule}}]
+        }
+        name = f"run{len(folders)}"
+        folders.append(made_run({("toy/blobs", text): scores(0.8)}, name, description=described))
+        plans.append(json.loads((folders[-1] / "plan.json").read_text()))
+    for plan, folder in zip(plans[1:], folders[1:], strict=True):
+        plans[0]["cells"] += plan["cells"]
+        for trial in (folder / "trials").iterdir():
+            trial.rename(folders[0] / "trials" / trial.name)
+    (folders[0] / "plan.json").write_text(json.dumps(plans[0]))
+    entries = ledger(read_results(folders[0]), known=known)
+    assert [(e.printed.method, e.regularizer, e.verdict) for e in entries] == [
+        ("Drop", "drop", "reproduced"),
+        ("Drop, linear", "drop(schedule=linear)", "reproduced"),
+    ]
+
+
 def test_one_seed_has_no_verdict_and_other_metrics_no_entry(made_run, paper):
     one = read_results(made_run({("toy/blobs", "none"): {0: 0.8}}, "one"))
     (entry,) = ledger(one, known=paper({}))

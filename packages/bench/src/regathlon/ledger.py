@@ -57,8 +57,8 @@ def ledger(
 ) -> tuple[Entry, ...]:
     """Hold a run against the papers.
 
-    A printed number is met by trials of the same data set (or a part of it), method and metric. Where some of them have
-    the printed model, others are left out.
+    A printed number is met by trials of the same data set (or what may stand for it), method and metric. Where some of them
+    have the printed model, others are left out, and so are those whose method is further from the printed one.
 
     Args:
         results: Of a run.
@@ -81,8 +81,10 @@ def ledger(
             model = paper.models.get(printed.model)
             pattern = parse_one(model, kind="model") if model else None
             met = [s for s in setups if s.dataset in names and s.has(wanted) and s.of(metric.task or {})]
+            # A model that the paper has elsewhere in its tables of this data set is not held against another's row.
             same = [setup for setup in met if pattern and setup.model_differs(pattern) is None]
-            for group in _averaged(same or met, metric):
+            other = [setup for setup in met if not _printed(setup, paper, printed.dataset)]
+            for group in _averaged(_closest(same or other, wanted), metric):
                 scores = _scores(group, metric, chosen, _count(paper, printed, metric))
                 if scores:
                     apart = list(_differences(group[0], printed, metric, wanted, pattern, chosen, names))
@@ -126,6 +128,32 @@ class _Setup:
         if own["name"] != wanted.name:
             return f"model: {wanted.text} printed, {self.cell['model']} here"
         return next(iter(_other_settings("model", wanted, own["settings"])), None)
+
+
+def _printed(setup: _Setup, paper: Paper, dataset: str) -> bool:
+    """Tell whether a paper has numbers of a setup's model on a data set."""
+    models = {number.model for number in paper.numbers if number.dataset == dataset}
+    patterns = [parse_one(paper.models[model], kind="model") for model in models if model in paper.models]
+    return any(setup.model_differs(pattern) is None for pattern in patterns)
+
+
+def _closest(setups: Sequence[_Setup], wanted: Sequence[Call]) -> list[_Setup]:
+    """Return the setups whose method is nearest to the printed one.
+
+    That is where the fewest named settings differ, and of these where the fewest others were changed from their defaults: a
+    printed "DropGraph" is not met by the variants of an ablation that ran beside it.
+    """
+    named = {(call.name, key) for call in wanted for key in call.arguments}
+
+    def distance(setup: _Setup) -> tuple[int, int]:
+        parts = {part["name"]: part["settings"] for part in setup.description["regularizer"]}
+        differing = sum(len(list(_other_settings(call.name, call, parts[call.name]))) for call in wanted)
+        own = parse(str(setup.cell["regularizer"]), kind="regularizer")
+        changed = {(call.name, key) for call in own for key in call.arguments}
+        return differing, len(changed - named)
+
+    nearest = min((distance(setup) for setup in setups), default=(0, 0))
+    return [setup for setup in setups if distance(setup) == nearest]
 
 
 def _setups(results: Results) -> list[_Setup]:
