@@ -273,3 +273,26 @@ def test_statistics_of_channels_in_several_pieces_move_too() -> None:
     assert kept == (0, 1, 4, 5, 6)
     assert [at for at in range(10) if model.norm.running_mean[at] != 0] == list(kept)
     assert int(model.norm.num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize("kind", [GradAug, RandScale, RandWidth])
+def test_no_sub_networks_are_refused(kind) -> None:
+    with pytest.raises(UserError, match="n must be a whole number of at least 1, not 0"):
+        kind(n=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.5])
+def test_impossible_widths_are_refused(alpha: float) -> None:
+    with pytest.raises(UserError, match="alpha must be a number above 0 and at most 1"):
+        GradAug(alpha=alpha)
+
+
+def test_views_that_lose_samples_are_refused(task: ToyImages, model: nn.Module, batch: Batch) -> None:
+    class Losing(ToyImages):
+        def views(self, batch, generator, kinds=()):  # type: ignore[no-untyped-def]
+            while True:
+                yield View(batch.replace(inputs=batch.inputs[:5], targets=batch.targets[:5]))
+
+    with pytest.raises(UserError, match="A view has 5 samples and the batch that it was made of 8"):
+        step(GradAug(n=1), model, batch, Losing())
+    assert "forward" not in model.__dict__

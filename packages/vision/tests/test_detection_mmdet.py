@@ -153,13 +153,9 @@ def test_the_step_is_the_sum_of_the_losses_of_full_network_and_sub_networks(mode
         assert torch.allclose(moved.detach(), wanted, rtol=1e-3, atol=1e-4), name
 
 
-def test_without_sub_networks_it_is_the_models_own_step(model, batch):
-    twin = copy.deepcopy(model)
-    for net, step in ((model, GradAugHook(n=0).train_step), (twin, type(twin).train_step)):
-        torch.manual_seed(1)
-        step(net, copy.deepcopy(batch), OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.1)))
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, twin.state_dict()[name]), name
+def test_no_sub_networks_are_refused():
+    with pytest.raises(UserError, match="n must be a whole number of at least 1, not 0"):
+        GradAugHook(n=0)
 
 
 def test_boxes_and_masks_are_resized_with_the_images(model, batch):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from regathlon_core import Budget, SampleDraw, UserError, fit
+from regathlon_core import Budget, GradAug, Recipe, SampleDraw, UserError, fit
 from regathlon_core.rng import global_stream
 from regathlon_data import load_digits
 from regathlon_vision import DigitsSettings, DigitsTask, ResNet8Settings, ResNet18Settings
@@ -113,3 +113,15 @@ def test_models_fit_the_task(task, settings):
 def test_wrong_settings_are_refused():
     with pytest.raises(UserError, match="width must be at least 1"):
         ResNet8Settings(width=0)
+
+
+def test_statistics_of_sub_networks_ruin_evaluation(task):
+    """Yang, Zhu & Chen 2020, section 3.1: batch-norm's statistics are the full network's alone; else accuracy collapses."""
+    accuracy = {}
+    for moved in (False, True):
+        with global_stream(0, "init"):
+            model = ResNet8Settings(width=8).build(task)
+        recipe = Recipe(lr=0.1, batch_size=64, budget=Budget(epochs=4), eval_every=4)
+        result = fit(model, task, GradAug(n=3, alpha=0.5, sub_statistics=moved), recipe, seed=0)
+        accuracy[moved] = result.history[-1].test["accuracy"]
+    assert accuracy[False] > accuracy[True] + 0.1  # about 0.4 in trials

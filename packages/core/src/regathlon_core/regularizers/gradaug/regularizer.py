@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from regathlon_core.errors import UserError
 from regathlon_core.passes import PassRole, run_as
 from regathlon_core.regularizer import Regularizer
 from regathlon_core.regularizers.gradaug.functional import sample_widths
@@ -67,6 +68,7 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
         views = self._views(batch, task, generator)
         for sub_network in self._sub_networks(model, task, generator):
             view = next(views)
+            _check_samples(batch, view)
             with run_as(model, self.role), sub_network:
                 taught = task.predict(model, view.batch)
             if taught_by == "hard":
@@ -81,6 +83,15 @@ class _TaughtPasses(Regularizer[S], abc.ABC):
     @abc.abstractmethod
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         """Yield what the sub-networks see."""
+
+
+def _check_samples(batch: Batch, view: View) -> None:
+    before, after = batch.targets, view.batch.targets
+    if isinstance(before, Tensor) and len(after) != len(before):
+        raise UserError(
+            f"A view has {len(after)} samples and the batch that it was made of {len(before)}: what the full network "
+            "says of one sample cannot be taught on another. Make views(batch, ...) keep all samples, in order."
+        )
 
 
 def _narrowed(model: nn.Module, task: Task, widths: Sequence[float]) -> Iterator[_Block]:

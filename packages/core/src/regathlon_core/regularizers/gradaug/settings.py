@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from regathlon_core.regularizers.checks import check_choice, check_count, check_number
 from regathlon_core.settings import RegularizerSettings, Stage, TaskSettings
@@ -17,7 +16,7 @@ class GradAugSettings(RegularizerSettings):
     """GradAug: sub-networks of random width, trained on transformed views with soft labels from the full network.
 
     Attributes:
-        n: Number of sub-networks in a step; 0 trains the plain model.
+        n: Number of sub-networks in a step, at least 1.
         alpha: Smallest width, a fraction in (0, 1]. The paper uses 0.8 on CIFAR and 0.9 on ImageNet.
         views: Kinds of random transformation, of those that the task offers; empty for the task's first kind
             (images: random scale, the paper's main choice).
@@ -34,7 +33,6 @@ class GradAugSettings(RegularizerSettings):
     implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:GradAug"
     stage: ClassVar[Stage] = Stage.LOSS
     needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
-    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
     n: int = 3
     alpha: float = 0.8
     views: tuple[str, ...] = ()
@@ -43,7 +41,7 @@ class GradAugSettings(RegularizerSettings):
     sub_statistics: bool = False
 
     def __post_init__(self) -> None:
-        check_count(self, "n", low=0)
+        check_count(self, "n")
         check_number(self, "alpha", 0.0, 1.0, above_low=True)
         if self.labels is not None:
             check_choice(self, "labels", get_args(Labels))
@@ -57,12 +55,11 @@ class GradAugSettings(RegularizerSettings):
 class _ViewsOnlySettings(RegularizerSettings):
     stage: ClassVar[Stage] = Stage.LOSS
     needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
-    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
     kinds: ClassVar[tuple[str, ...]]
     n: int = 3
 
     def __post_init__(self) -> None:
-        check_count(self, "n", low=0)
+        check_count(self, "n")
 
     def refusal(self, task: TaskSettings) -> str | None:
         """Return why it cannot run on this task, or None where it can."""
@@ -103,12 +100,11 @@ class RandWidthSettings(RegularizerSettings):
     implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandWidth"
     stage: ClassVar[Stage] = Stage.LOSS
     needs: ClassVar[frozenset[str]] = frozenset({"views", "soft_loss"})
-    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
     n: int = 3
     alpha: float = 0.8
 
     def __post_init__(self) -> None:
-        check_count(self, "n", low=0)
+        check_count(self, "n")
         check_number(self, "alpha", 0.0, 1.0, above_low=True)
 
 
@@ -128,13 +124,12 @@ class RandDepthSettings(RegularizerSettings):
     implementation: ClassVar[str] = "regathlon_core.regularizers.gradaug.regularizer:RandDepth"
     stage: ClassVar[Stage] = Stage.LOSS
     needs: ClassVar[frozenset[str]] = frozenset({"residual", "soft_loss", "views"})
-    zero: ClassVar[Mapping[str, Any] | None] = {"n": 0}
     n: int = 3
     p: float = 0.2
     views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_count(self, "n", low=0)
+        check_count(self, "n")
         check_number(self, "p", 0.0, 1.0)
 
     def refusal(self, task: TaskSettings) -> str | None:

@@ -42,7 +42,7 @@ class GradAugSemi(GradAug):
         """Yield GradAug's terms, then each sub-network's distance to the full network's outputs on unlabelled samples."""
         yield from super().losses(model, batch, task, generator)
         count = round(self.settings.unlabelled * len(batch.targets))
-        if not (count and self.settings.n):
+        if not count:
             return
         inputs = task.unlabelled(count, on_cpu(generator)).to(batch.targets.device)
         # Nobody reads these labels; views carry them along.

@@ -14,7 +14,7 @@ class GradAugSemiSettings(GradAugSettings):
     """GradAug-semi: GradAug's step, and the same lessons on unlabelled samples.
 
     Attributes:
-        n: Number of sub-networks in a step, for labelled and for unlabelled samples each; 0 trains the plain model.
+        n: Number of sub-networks in a step, for labelled and for unlabelled samples each, at least 1.
         unlabelled: Unlabelled samples in a step per labelled one, at least 0.
     """
 

@@ -41,7 +41,7 @@ class GradAugHook(Hook):  # type: ignore[misc]
     Limits: one process (no distributed wrapper), no gradient accumulation, and the annotated objects as targets.
 
     Args:
-        n: Number of sub-networks in a step, 0 for none.
+        n: Number of sub-networks in a step, at least 1.
         alpha: Smallest width, in (0, 1].
         scales: Factors that images are resized by.
         seed: Of widths and scales.
