@@ -9,6 +9,7 @@ from torchvision.models import resnet50
 
 from regathlon_core import DropBlock, DropGraph, stream
 from regathlon_core.features import hook_point, select_points
+from regathlon_core.regularizers.disout.readers import find_readers
 from regathlon_core.rng import global_stream
 from regathlon_vision import ResNet, UNet, feature_points
 from regathlon_vision.models.torchvision import RegNetX200
@@ -108,3 +109,20 @@ def test_a_step_with_dropgraph_at_the_paper_s_places_trains_both_and_leaves_the_
     regularizer.detach()
     assert model.state_dict().keys() == plain.state_dict().keys()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_disout_finds_who_reads_the_places_inside_blocks() -> None:
+    """Activations are read by the next convolution; both branches, once added up, by the next block."""
+    model = resnet50(num_classes=5)
+    points = [point for point in feature_points(model) if point.name.startswith("layer4.1/")]
+    with torch.no_grad():
+        readers = find_readers(model, points, lambda: model(torch.zeros(2, 3, 32, 32)))
+    wanted = {
+        "layer4.1/relu1": model.layer4[1].conv2,
+        "layer4.1/relu2": model.layer4[1].conv3,
+        "layer4.1/main": model.layer4[2].conv1,
+        "layer4.1/skip": model.layer4[2].conv1,
+    }
+    assert {name: reader.weight for name, reader in readers.items()} == {
+        name: layer.weight for name, layer in wanted.items()
+    }
