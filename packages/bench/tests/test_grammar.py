@@ -128,5 +128,5 @@ def test_recipes_are_checked_like_settings():
         build(Recipe, {"lr": -1}, what="recipe")
     with pytest.raises(UserError, match="recipe has no key 'learning_rate'"):
         build(Recipe, {"learning_rate": 1}, what="recipe")
-    with pytest.raises(UserError, match="exactly one of them"):
+    with pytest.raises(UserError, match="exactly one of epochs"):
         build(Budget, {"epochs": 1, "steps": 2}, what="budget")
