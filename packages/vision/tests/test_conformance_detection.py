@@ -12,7 +12,6 @@ from regathlon_core import (
     LabelSmoothingSettings,
     MixupSettings,
     Recipe,
-    RelDropSettings,
     fit,
 )
 from regathlon_core.rng import global_stream
@@ -52,7 +51,7 @@ class Scenes(DetectionScenesSettings):
 
 
 SCENES = Scenes()
-REGULARIZERS = (GradAugSettings(n=1, alpha=0.5), RelDropSettings(p=1.0))
+REGULARIZERS = (GradAugSettings(n=1, alpha=0.5),)
 
 
 @pytest.mark.parametrize("check", task_checks(SCENES), ids=str)
