@@ -409,7 +409,9 @@ def _cost_by_seed(outcomes: Sequence[Outcome], name: str) -> dict[Seed, float]:
 
 def _one_device(outcomes: Sequence[Outcome]) -> bool:
     devices = {
-        (o.environment.get("device"), o.environment.get("cpu")) for o in outcomes if o.status == "done"
+        (str(o.environment.get("device")), str(o.environment.get("cpu")))
+        for o in outcomes
+        if o.status == "done"
     }
     return len(devices) < 2
 

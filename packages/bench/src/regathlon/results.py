@@ -129,7 +129,10 @@ def read_results(folder: Path) -> Results:
                 at = run.trial(cell["folder"])
                 evaluations = read_evaluations(at, cell.get("evaluations") or ())
                 outcomes.append(replace(outcome(cell, at.state()), evaluations=evaluations))
-        return Results(folder, plan["suite"], plan.get("title") or "", plan["selection"], tuple(outcomes))
+        names = (plan["suite"], plan.get("title") or "", plan["selection"])
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("suite, title or selection is no text")
+        return Results(folder, *names, tuple(outcomes))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder / 'plan.json'} is damaged ({type(error).__name__}: {error}). "
@@ -139,10 +142,15 @@ def read_results(folder: Path) -> Results:
 
 def _check(cell: Mapping[str, Any]) -> None:
     """Raise KeyError or TypeError where a cell lacks what every report reads."""
-    for key in ("status", "task", "dataset", "model", "regularizer", "seed"):
-        cell[key]
+    for key in ("status", "task", "dataset", "model", "regularizer"):
+        optional = key in ("dataset", "model")
+        if not isinstance(cell[key], str) and not (optional and cell[key] is None):
+            raise TypeError(f"the {key} {cell[key]!r} is no name")
     if not isinstance(cell["seed"], int):
         raise TypeError(f"the seed {cell['seed']!r} is no whole number")
+    for key in ("task", "dataset", "model", "recipe") if "description" in cell else ():
+        if not isinstance(cell["description"][key], dict):
+            raise TypeError(f"the description's {key} is no mapping")
 
 
 def outcome(cell: Mapping[str, Any], state: TrialState) -> Outcome:

@@ -21,7 +21,12 @@ Reader = Callable[[Mapping[str, Any]], Any]
 
 def validation(metric: str) -> Reader:
     """Return the reader of a metric on the validation split."""
-    return lambda record: (record.get("val") or {}).get(metric)
+
+    def read(record: Mapping[str, Any]) -> Any:
+        values = record.get("val")
+        return values.get(metric) if isinstance(values, Mapping) else None
+
+    return read
 
 
 def training_loss(record: Mapping[str, Any]) -> Any:

@@ -121,9 +121,8 @@ class _Suite:
     def __init__(self, raw: Mapping[str, Any], cell: Mapping[str, Any]) -> None:
         self._raw, self._cell = raw, cell
         description = cell.get("description")
-        self._task: Mapping[str, Any] = (
-            description.get("task") or {} if isinstance(description, Mapping) else {}
-        )
+        task = description.get("task") if isinstance(description, Mapping) else None
+        self._task: Mapping[str, Any] = task if isinstance(task, Mapping) else {}
 
     def call(self, part: str) -> Call | None:
         """Return a task or model as the plan writes it."""
