@@ -199,6 +199,15 @@ def test_relevance_in_every_third_step_and_chance_in_the_others(monkeypatch: pyt
     assert dropped / n == pytest.approx(0.2, abs=5 * math.sqrt(0.2 * 0.8 / n))
 
 
+def test_chance_alone_asks_for_no_relevance(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counting(monkeypatch)
+    for task, settings in ((ToyImages(), {"p": 1.0}), (ToyPoints(), {"beta": 0.3})):
+        batch = task.batch("train", torch.arange(16))
+        out = RelDrop(alpha=1.0, **settings).transform(task.model(seed=0), batch, task, stream(0, "chance"))
+        assert not torch.equal(out.inputs, batch.inputs)
+    assert asked == []
+
+
 def test_alpha_moves_over_the_budget() -> None:
     regularizer = RelDrop(alpha=0.2, alpha_end=1.0)
     seen = [regularizer.diagnostics()["alpha"]]

@@ -102,7 +102,7 @@ class RelDrop(Regularizer[RelDropSettings]):
             if not len(chosen):
                 return batch
             part = _part(batch, chosen)
-        if int(self.steps) % settings.every:
+        if alpha == 1 or int(self.steps) % settings.every:  # chance alone decides
             relevance = torch.zeros_like(task.attributed(part.inputs), dtype=torch.float32).sum(dim=1)
             alpha = 1.0
         else:
