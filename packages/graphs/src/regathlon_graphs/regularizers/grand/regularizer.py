@@ -55,7 +55,7 @@ def consistency(outputs: Sequence[Tensor], temperature: float) -> Tensor:
         temperature: Below 1 it sharpens.
 
     Example:
-        >>> float(consistency([torch.tensor([[50.0, 0.0]])] * 2, 0.5))
+        >>> round(float(consistency([torch.tensor([[50.0, 0.0]])] * 2, 0.5)), 6)
         0.0
     """
     predicted = torch.stack([output.float().softmax(dim=1) for output in outputs])
