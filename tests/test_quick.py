@@ -14,7 +14,7 @@ COLUMNS = (
     "trial,suite,task,dataset,model,regularizer,seed,status,selection,split,metric,value,epochs,train_seconds,"
     "step_seconds,peak_memory_mb,train_flops,device,torch"
 )
-MODALITIES = {"vision", "segmentation", "points", "graphs", "dg"}
+MODALITIES = {"vision", "segmentation", "detection", "points", "graphs", "dg"}
 
 
 def regathlon(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

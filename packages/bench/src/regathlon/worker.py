@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import logging
@@ -11,7 +12,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from regathlon_core.engine import EpochRecord, FitResult, Interrupted, fit
 from regathlon_core.errors import UserError
 from regathlon_core.regularizer import build_regularizer
 from regathlon_core.rng import global_stream
+from regathlon_core.task import Task
 from regathlon_data import DataError
 
 logger = logging.getLogger(__name__)
@@ -58,8 +60,9 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
             leftover.unlink(missing_ok=True)
         observer = _Observer(at, stop)
         with observer.beating():
+            prepare = functools.cache(functools.partial(_prepared, at, options))
             if at.state().status != "done":
-                outcome = _trained(at, options, device, observer)
+                outcome = _trained(at, prepare, options, device, observer)
                 if outcome is None:
                     return
                 at.write_result(
@@ -74,14 +77,26 @@ def run_trial(folder: Path, options: Options, *, device: str, stop: threading.Ev
                 logger.info("%s", outcome["status"])
             if at.state().status == "done":
                 at.checkpoint.unlink(missing_ok=True)
-                _evaluate(at, options, device, stop)
+                _evaluate(at, prepare, options, device, stop)
 
 
-def _trained(at: TrialFolder, options: Options, device: str, observer: _Observer) -> dict[str, Any] | None:
+def _prepared(at: TrialFolder, options: Options) -> tuple[Trial, Task]:
+    """Return the trial in a folder and its task, with the data loaded."""
+    trial = Trial.from_record(at.record())
+    return trial, trial.task.of_seed(trial.seed).build(options.data)
+
+
+def _trained(
+    at: TrialFolder,
+    prepare: Callable[[], tuple[Trial, Task]],
+    options: Options,
+    device: str,
+    observer: _Observer,
+) -> dict[str, Any] | None:
     """Train and return what goes into the result; None where it was interrupted."""
     try:
-        trial = Trial.from_record(at.record())
-        result = _train(trial, at, options, _device(device), observer)
+        trial, task = prepare()
+        result = _train(trial, task, at, options, _device(device), observer)
         if trial.evaluations:
             keep_model(at, result.model)
         return {"status": "done", "reason": None, **_measured(trial, result), "pace": observer.pace()}
@@ -96,14 +111,20 @@ def _trained(at: TrialFolder, options: Options, device: str, observer: _Observer
         return {"status": status, "reason": reason}
 
 
-def _evaluate(at: TrialFolder, options: Options, device: str, stop: threading.Event) -> None:
-    trial = Trial.from_record(at.record())
-    left = pending(at, trial.evaluations)
+def _evaluate(
+    at: TrialFolder,
+    prepare: Callable[[], tuple[Trial, Task]],
+    options: Options,
+    device: str,
+    stop: threading.Event,
+) -> None:
+    left = pending(at, Trial.from_record(at.record()).evaluations)
     if left:
+        trial, task = prepare()
         evaluate(
             at,
             left,
-            task=trial.task.of_seed(trial.seed).build(options.data),
+            task=task,
             model=trial.model,
             seed=trial.seed,
             data=options.data,
@@ -113,12 +134,11 @@ def _evaluate(at: TrialFolder, options: Options, device: str, stop: threading.Ev
 
 
 def _train(
-    trial: Trial, at: TrialFolder, options: Options, device: torch.device, observer: _Observer
+    trial: Trial, task: Task, at: TrialFolder, options: Options, device: torch.device, observer: _Observer
 ) -> FitResult:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-    task = trial.task.of_seed(trial.seed).build(options.data)
     observer.steps_per_epoch = len(task.order(0, trial.seed, trial.recipe.batch_size))
 
     def train() -> FitResult:

@@ -40,6 +40,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "box_labels": "boxes with a class label each",
         "grid_inputs": "inputs on a regular grid, [B, C, *spatial]",
         "pixels": "images that are made of pixels in [0, 1]",
+        "point_inputs": "inputs that are clouds of points, [B, C, N]",
         "features": "named insertion points for feature-level layers",
         "views": "label-preserving random views of a batch",
         "soft_loss": "a loss between two outputs of the model",

@@ -28,7 +28,7 @@ class ShapesSettings(TaskSettings):
     implementation: ClassVar[str] = "regathlon_points.classification.shapes:Shapes"
     dataset: ClassVar[str] = "shapes"
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"class_labels", "sample_labels", "features", "views", "soft_loss", "occlude"}
+        {"class_labels", "sample_labels", "point_inputs", "features", "views", "soft_loss", "occlude"}
     )
     views: ClassVar[tuple[str, ...]] = ("scale", "rotation", "subsample")
     models: ClassVar[tuple[type[ModelSettings], ...]] = MODELS

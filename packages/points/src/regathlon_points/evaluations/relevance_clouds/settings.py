@@ -21,7 +21,7 @@ class RelevanceCloudsSettings(EvaluationSettings):
     name: ClassVar[str] = "relevance_clouds"
     summary: ClassVar[str] = "pictures of point clouds, coloured by relevance to the true class (LRP)"
     implementation: ClassVar[str] = "regathlon_points.evaluations.relevance_clouds.evaluation:RelevanceClouds"
-    needs: ClassVar[frozenset[str]] = frozenset({"sample_labels", "occlude"})
+    needs: ClassVar[frozenset[str]] = frozenset({"sample_labels", "point_inputs", "occlude"})
     clouds: int = 8
     composite: str = "epsilon_plus_flat"
 
