@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from regathlon.cli import main
+
 collect_ignore = ["plugin"]
 
 _METADATA = "Metadata-Version: 2.1\nName: toyplug\nVersion: 0.1\n"
@@ -52,6 +54,19 @@ def toy_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(sys, "path", [*paths, *sys.path])
         patch.setenv("PYTHONPATH", os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that calls the command line and returns its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture

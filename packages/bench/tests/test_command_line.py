@@ -7,22 +7,7 @@ import time
 
 import pytest
 
-from regathlon.cli import main
-
 SUITE = "tasks: [toy/blobs]\nregularizers: [none, noise]\nseeds: 2\n"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that calls the command line and returns its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return code, said.out, said.err
-
-    return call
 
 
 def imported_by(*arguments: str) -> tuple[set[str], float]:

@@ -8,23 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from regathlon.cli import main
 from regathlon.results import read_results
 
 SUITE = "tasks: [toy/blobs]\nregularizers: [none, noise]\nseeds: 1\nevaluations: [{}]\n"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that calls the command line and returns its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return code, said.out, said.err
-
-    return call
 
 
 def trials(out):

@@ -12,24 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from regathlon.cli import main
 from regathlon.export import COLUMNS
 from regathlon.run import ONE_KEYSTROKE
 
 SUITE = "tasks: [toy/blobs]\nregularizers: [none, noise, noise+mix]\nseeds: 2\n"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that calls the command line and returns its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return code, said.out, said.err
-
-    return call
 
 
 def rows(run, folder):
