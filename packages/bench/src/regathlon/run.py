@@ -25,7 +25,6 @@ from regathlon.progress import Progress
 from regathlon.results import Results, outcome, read_results
 from regathlon.store import RunFolder, TrialState
 from regathlon_core.errors import UserError
-from regathlon_core.settings import EvaluationSettings
 
 LAZY_IMPORTS = ("torch._dynamo",)
 """What torch imports on first use of an optimizer; the fork server does it once instead of every trial."""
@@ -103,7 +102,8 @@ def _run(
     for trial in plan.trials:
         record = records[trial.id]
         state = run.trial(record["folder"]).state()
-        if state.status == "done" and state.result is not None and not left_to_evaluate(run, trial):
+        left = pending(run.trial(record["folder"]), trial.evaluations)
+        if state.status == "done" and state.result is not None and not left:
             estimator.observe(record, float(state.result.get("wall_seconds") or 0.0))
         else:
             todo.append(trial)
@@ -166,11 +166,6 @@ def _settle(cell: dict[str, object], ended: Ended, run: RunFolder, progress: Pro
         except OSError as error:  # a full disk
             state = TrialState(ended.status, f"{ended.died}; and its result cannot be written: {error}")
     progress.ended(outcome(cell, state), folder.path)
-
-
-def left_to_evaluate(run: RunFolder, trial: Trial) -> list[EvaluationSettings]:
-    """Return the evaluations of a trial that are not done."""
-    return pending(run.trial(trial.record()["folder"]), trial.evaluations)
 
 
 def modules(trials: Sequence[Trial]) -> list[str]:

@@ -85,6 +85,33 @@ def select_points(points: Sequence[FeaturePoint], where: Sequence[str]) -> list[
     return chosen
 
 
+def require_channels(name: str, point: FeaturePoint) -> None:
+    """Refuse a place whose number of channels is not known, for regularizers with parameters of that size.
+
+    Args:
+        name: The regularizer's.
+        point: The place.
+
+    Raises:
+        UserError: The number is not known.
+    """
+    if point.channels < 1:
+        raise UserError(
+            f"{name} needs the number of channels at {point.name!r}; attach it with a task, whose features() say so, "
+            f"or with points=[FeaturePoint({point.name!r}, channels=...)]."
+        )
+
+
+def key_of_place(place: str) -> str:
+    """Return a place's key in dictionaries of modules or parameters, which allow no dots and no empty names.
+
+    Example:
+        >>> key_of_place("layer1.0"), key_of_place("")
+        ('at_layer1_0', 'at_')
+    """
+    return f"at_{place.replace('.', '_')}"
+
+
 def _matches(points: Sequence[FeaturePoint], pattern: str) -> list[FeaturePoint]:
     in_set = [point for point in points if pattern in point.placements]
     return in_set or [point for point in points if _fits(point.name, pattern)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
-from regathlon_core.features import FeaturePoint, Grouping
+from regathlon_core.features import FeaturePoint, Grouping, key_of_place, require_channels
 from regathlon_core.ops.block_mask import sample_block_mask
 from regathlon_core.ops.drop import keep_scale
 from regathlon_core.ops.sampling import sample_bernoulli
@@ -61,14 +61,10 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
             UserError: A place's number of channels is not known.
         """
         for point in points:
-            if point.channels < 1:
-                raise UserError(
-                    f"dropgraph needs the number of channels at {point.name!r}; attach it with a task, whose features() "
-                    f"say so, or with points=[FeaturePoint({point.name!r}, channels=...)]."
-                )
-            if _key(point.name) not in self.branches:
+            require_channels(self.settings.name, point)
+            if key_of_place(point.name) not in self.branches:
                 make = DISTORTIONS[self.settings.distortion]
-                self.branches[_key(point.name)] = make(self.settings, point.channels)
+                self.branches[key_of_place(point.name)] = make(self.settings, point.channels)
 
     def schedule(self, progress: float) -> float:
         """Return the share of the full probability."""
@@ -128,15 +124,10 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
             return x.index_copy(0, dropped, cast_within(values * noise, x.dtype))
 
     def _distortions(self, place: str) -> Distortions:
-        key = _key(place)
+        key = key_of_place(place)
         if key not in self.branches:
             raise UserError(
                 "As a layer of your own, dropgraph needs prepare([FeaturePoint('', channels=...)]) first."
             )
         branch: Distortions = self.branches[key]  # type: ignore[assignment]
         return branch
-
-
-def _key(place: str) -> str:
-    """Module dictionaries allow no dots, and no empty names."""
-    return f"at_{place.replace('.', '_')}"

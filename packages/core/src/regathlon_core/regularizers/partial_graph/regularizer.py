@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
-from regathlon_core.features import FeaturePoint
+from regathlon_core.features import FeaturePoint, key_of_place, require_channels
 from regathlon_core.regularizer import FeatureRegularizer
 from regathlon_core.regularizers.partial_graph.functional import partial_graph
 from regathlon_core.regularizers.partial_graph.settings import PartialGraphSettings
@@ -51,14 +51,10 @@ class PartialGraph(FeatureRegularizer[PartialGraphSettings]):
             UserError: A place's number of channels is not known.
         """
         for point in points:
-            if point.channels < 1:
-                raise UserError(
-                    f"partial_graph needs the number of channels at {point.name!r}; attach it with a task, whose "
-                    f"features() say so, or with points=[FeaturePoint({point.name!r}, channels=...)]."
-                )
-            if _key(point.name) not in self.weights:
+            require_channels(self.settings.name, point)
+            if key_of_place(point.name) not in self.weights:
                 weight = torch.empty(point.channels, point.channels)
-                self.weights[_key(point.name)] = nn.Parameter(nn.init.xavier_normal_(weight))
+                self.weights[key_of_place(point.name)] = nn.Parameter(nn.init.xavier_normal_(weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """Regularize features [B, C, *spatial] in training mode, and in evaluation where the settings say so."""
@@ -72,13 +68,13 @@ class PartialGraph(FeatureRegularizer[PartialGraphSettings]):
         settings = self.settings
         if settings.alpha == 0:
             return x
-        if _key(place) not in self.weights:
+        if key_of_place(place) not in self.weights:
             raise UserError(
                 "As a layer of your own, partial_graph needs prepare([FeaturePoint('', channels=...)]) first."
             )
         return partial_graph(
             x,
-            self.weights[_key(place)],
+            self.weights[key_of_place(place)],
             settings.alpha,
             sample=settings.sample,
             adjacency=settings.adjacency,
@@ -106,8 +102,3 @@ class PartialGraph(FeatureRegularizer[PartialGraphSettings]):
             yield
         finally:
             self._generator = kept
-
-
-def _key(place: str) -> str:
-    """Parameter dictionaries allow no dots, and no empty names."""
-    return f"at_{place.replace('.', '_')}"
