@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from regathlon_core import Budget, Task, fit, subnetwork
 from regathlon_core.attribution import lrp
 from regathlon_core.engine import EpochRecord

@@ -13,6 +13,7 @@ from regathlon_core.evaluations.channel_sparsity.settings import ChannelSparsity
 from regathlon_core.evaluations.charts import BLUE, GREY, line_chart
 from regathlon_core.evaluations.flipping.settings import FlippingSettings
 from regathlon_core.evaluations.occlusion.settings import OcclusionSettings
+from regathlon_core.evaluations.samples import spread, spread_test_batches
 from regathlon_core.testing import ToyImages, ToyPoints
 
 TASKS = [ToyImages, ToyPoints]
@@ -77,7 +78,7 @@ def test_curves_start_at_the_probability_of_whole_samples_and_end_at_that_of_not
     model = task.model(seed=0).eval()
     settings = FlippingSettings(samples=10, steps=1, attribution=attribution)
     metrics = settings.build().run(model, task, generator=generator()).metrics
-    batch = task.batch("test", torch.arange(10))
+    batch = task.batch("test", spread(10, task.size("test")))
     nothing = task.occlude(batch, torch.ones_like(task.attributed(batch.inputs)[:, 0], dtype=torch.bool))
     with torch.no_grad():
         whole, empty = (
@@ -210,3 +211,26 @@ def test_settings_are_checked():
     ):
         with pytest.raises(UserError):
             wrong()
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 7), (2, 7), (3, 7), (7, 7), (9, 7), (256, 10_000), (10, 1)])
+def test_samples_are_spread_over_the_whole_split(count: int, size: int) -> None:
+    chosen = spread(count, size)
+    assert len(chosen) == len(set(chosen.tolist())) == min(count, size)
+    assert chosen[0] == 0
+    assert chosen[-1] == (size - 1 if min(count, size) > 1 else 0)
+    gaps = chosen.diff()
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+
+
+def test_few_samples_of_a_split_sorted_by_class_hold_every_class() -> None:
+    class Sorted(ToyImages):
+        def batch(self, split, index, draw=None):  # type: ignore[no-untyped-def]
+            labels = super().batch(split, torch.arange(self.size(split))).targets
+            return super().batch(split, labels.argsort(stable=True)[index], draw)
+
+    task = Sorted()
+    classes = int(task.batch("test", torch.arange(task.size("test"))).targets.max()) + 1
+    seen = torch.cat([batch.targets for batch in spread_test_batches(task, 4 * classes)])
+    assert len(seen) == 4 * classes
+    assert set(seen.tolist()) == set(range(classes))

@@ -9,7 +9,7 @@ from regathlon_core.attribution import lrp_of_layers
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings
 from regathlon_core.evaluations.channel_sparsity.settings import ChannelSparsitySettings
-from regathlon_core.evaluations.samples import first_test_batches
+from regathlon_core.evaluations.samples import spread_test_batches
 from regathlon_core.task import Task
 
 
@@ -24,7 +24,7 @@ class ChannelSparsity(Evaluation[ChannelSparsitySettings]):
     def run(
         self, model: nn.Module, task: Task, *, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Findings:
-        """Measure a model on the task's first test samples.
+        """Measure a model on the task's test samples.
 
         Raises:
             UserError: There is no such layer, or no place to look at.
@@ -39,7 +39,7 @@ class ChannelSparsity(Evaluation[ChannelSparsitySettings]):
         if not layers:
             raise UserError(f"{task.settings.name}: the model names no layers; give layers=[...].")
         shares: dict[str, list[Tensor]] = {name: [] for name in layers}
-        for batch in first_test_batches(task, self.settings.samples, device):
+        for batch in spread_test_batches(task, self.settings.samples, device):
             scores, classes = task.explained(batch, generator)
             relevances = lrp_of_layers(
                 model,

@@ -15,11 +15,12 @@ class ChannelSparsitySettings(EvaluationSettings):
 
     Attributes:
         layers: Names of modules with channels second; empty for the model's default feature points.
-        samples: Test samples to take, from the first on; 0 for all.
+        samples: Test samples to take, spread evenly over the split; 0 for all.
         composite: Rules of relevance propagation.
     """
 
     name: ClassVar[str] = "channel_sparsity"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "how few channels of each layer hold the relevance"
     implementation: ClassVar[str] = "regathlon_core.evaluations.channel_sparsity.evaluation:ChannelSparsity"
     needs: ClassVar[frozenset[str]] = frozenset({"occlude", "sample_labels", "features"})

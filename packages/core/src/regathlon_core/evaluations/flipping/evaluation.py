@@ -12,7 +12,7 @@ from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
 from regathlon_core.evaluations.charts import BLUE, GREY, ORANGE, line_chart
 from regathlon_core.evaluations.flipping.settings import FlippingSettings
-from regathlon_core.evaluations.samples import first_test_batches
+from regathlon_core.evaluations.samples import spread_test_batches
 from regathlon_core.task import Batch, Task
 
 _COLOURS = {"most": BLUE, "random": GREY, "least": ORANGE}
@@ -32,14 +32,14 @@ class Flipping(Evaluation[FlippingSettings]):
     def run(
         self, model: nn.Module, task: Task, *, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Findings:
-        """Measure a model on the task's first test samples.
+        """Measure a model on the task's test samples.
 
         Raises:
             UserError: The task has no test samples, or its inputs are graphs, whose nodes are no fixed positions.
         """
         totals: dict[str, Tensor] = {}
         count = 0
-        for batch in first_test_batches(task, self.settings.samples, device):
+        for batch in spread_test_batches(task, self.settings.samples, device):
             if task.graph_of_node(batch.inputs) is not None:
                 raise UserError(
                     "Flipping curves are for samples with positions of their own, not for graphs."

@@ -16,13 +16,14 @@ class FlippingSettings(EvaluationSettings):
     """How the true class's probability falls when positions are occluded in the order of their relevance.
 
     Attributes:
-        samples: Test samples to take, from the first on; 0 for all.
+        samples: Test samples to take, spread evenly over the split; 0 for all.
         steps: Equal portions in which positions go.
         attribution: What says the relevance: ``"lrp"`` or ``"gradient_x_input"``.
         composite: Rules of ``"lrp"``.
     """
 
     name: ClassVar[str] = "flipping"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = (
         "flipping curves: positions go by relevance, and the true class's probability with them"
     )

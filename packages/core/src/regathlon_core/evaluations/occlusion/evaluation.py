@@ -13,7 +13,7 @@ from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
 from regathlon_core.evaluations.charts import BLUE, GREY, line_chart
 from regathlon_core.evaluations.occlusion.settings import OcclusionSettings
-from regathlon_core.evaluations.samples import first_test_batches
+from regathlon_core.evaluations.samples import spread_test_batches
 from regathlon_core.ops.boxes import box_mask
 from regathlon_core.task import Task
 
@@ -44,7 +44,7 @@ class Occlusion(Evaluation[OcclusionSettings]):
             with torch.no_grad():
                 right[name] += int((task.predict(model, seen).argmax(1) == batch.targets).sum())
 
-        for batch in first_test_batches(task, settings.samples, device, batch_size=256):
+        for batch in spread_test_batches(task, settings.samples, device, batch_size=256):
             if task.graph_of_node(batch.inputs) is not None:
                 raise UserError("Occlusion is for samples with positions of their own, not for graphs.")
             shape = task.attributed(batch.inputs)[:, 0].shape

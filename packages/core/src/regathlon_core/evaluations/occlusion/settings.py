@@ -15,12 +15,13 @@ class OcclusionSettings(EvaluationSettings):
 
     Attributes:
         shares: Shares of the positions to occlude, each in (0, 1).
-        samples: Test samples to take, from the first on; 0 for all.
+        samples: Test samples to take, spread evenly over the split; 0 for all.
         relevant: Whether to occlude around the most relevant position too.
         composite: Rules of relevance propagation.
     """
 
     name: ClassVar[str] = "occlusion"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "accuracy on occluded inputs: blocks of images, points, tokens"
     implementation: ClassVar[str] = "regathlon_core.evaluations.occlusion.evaluation:Occlusion"
     needs: ClassVar[frozenset[str]] = frozenset({"occlude", "sample_labels"})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from regathlon_core.attribution import lrp, relevance_of_positions
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Task
 from regathlon_points.classification.task import PointClassification
 from regathlon_points.evaluations.relevance_clouds.settings import RelevanceCloudsSettings
@@ -34,7 +35,7 @@ class RelevanceClouds(Evaluation[RelevanceCloudsSettings]):
         if not isinstance(task, PointClassification) or not task.size("test"):
             raise UserError(f"{task.settings.name} has no test clouds of points to draw.")
         count = min(self.settings.clouds, task.size("test"))
-        batch = task.batch("test", torch.linspace(0, task.size("test") - 1, count).long()).to(device)
+        batch = task.batch("test", spread(count, task.size("test"))).to(device)
         attribute = functools.partial(lrp, composite=self.settings.composite)
         relevance = relevance_of_positions(model, task, batch, generator, attribute).cpu()
         images = [

@@ -7,6 +7,7 @@ from torch import nn
 
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Task
 from regathlon_vision.base import ImageTask
 from regathlon_vision.evaluations.drawing import as_bytes, enlarged, heat_colours, laid_out
@@ -32,7 +33,7 @@ class GradCam(Evaluation[GradCamSettings]):
             raise UserError(f"{task.settings.name} has no images to draw heat maps on.")
         split = shown_split(task)
         count = min(self.settings.images, task.size(split))
-        index = torch.linspace(0, task.size(split) - 1, count).long()
+        index = spread(count, task.size(split))
         batch = task.batch(split, index).to(device)
         point = map_point(task, model, self.settings.place)
         heat = relative(grad_cam(model, point, batch.inputs)).cpu()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from regathlon_core.attribution import lrp, relevance_of_positions
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Task
 from regathlon_vision.base import ImageTask
 from regathlon_vision.evaluations.drawing import as_bytes, enlarged, laid_out
@@ -35,7 +36,7 @@ class HeatMaps(Evaluation[HeatMapsSettings]):
             raise UserError(f"{task.settings.name} has no images to draw heat maps of.")
         split = shown_split(task)
         count = min(self.settings.images, task.size(split))
-        batch = task.batch(split, torch.linspace(0, task.size(split) - 1, count).long()).to(device)
+        batch = task.batch(split, spread(count, task.size(split))).to(device)
         attribute = functools.partial(lrp, composite=self.settings.composite)
         relevance = relevance_of_positions(model, task, batch, generator, attribute).cpu()
         pixels = visible(task, batch.inputs.cpu())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regathlon_core.attribution import lrp, relevance_of_positions, relevance_rank_accuracy
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Batch, Task
 from regathlon_data import data_root
 from regathlon_vision.evaluations.folders import images_of_classes, input_size, pixel_task
@@ -50,8 +51,7 @@ class RelevanceRank(Evaluation[RelevanceRankSettings]):
                 where=str(root / self.settings.annotations),
             )
         if 0 < self.settings.samples < len(annotated):
-            spaced = torch.linspace(0, len(annotated) - 1, self.settings.samples).long().tolist()
-            annotated = [annotated[i] for i in spaced]
+            annotated = [annotated[i] for i in spread(self.settings.samples, len(annotated)).tolist()]
         attribute = functools.partial(lrp, composite=self.settings.composite)
         size = input_size(task)
         accuracies, shares = [], []

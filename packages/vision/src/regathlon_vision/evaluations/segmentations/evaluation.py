@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Task
 from regathlon_vision.base import ImageTask
 from regathlon_vision.evaluations.drawing import as_bytes, enlarged, laid_out, palette
@@ -38,7 +39,7 @@ class Segmentations(Evaluation[SegmentationsSettings]):
         others = palette(len(task.classes) - 1) if len(task.classes) > 2 else _WHITE
         colours = torch.cat([torch.zeros_like(_WHITE), others])
         rows = []
-        for number in torch.linspace(0, task.size(split) - 1, count).long():
+        for number in spread(count, task.size(split)):
             batch = task.batch(split, number[None]).to(device)
             with torch.no_grad():
                 predicted = task.predict(model.eval(), batch).argmax(dim=1)[0].cpu()

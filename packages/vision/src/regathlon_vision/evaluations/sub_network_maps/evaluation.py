@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.passes import PassRole, run_as
 from regathlon_core.subnetworks import subnetwork
 from regathlon_core.task import Task
@@ -43,7 +44,7 @@ class SubNetworkMaps(Evaluation[SubNetworkMapsSettings]):
             raise UserError(f"{task.settings.name} has no images to draw heat maps on.")
         split = shown_split(task)
         count = min(self.settings.images, task.size(split))
-        batch = task.batch(split, torch.linspace(0, task.size(split) - 1, count).long()).to(device)
+        batch = task.batch(split, spread(count, task.size(split))).to(device)
         point = map_point(task, model, self.settings.place)
 
         def narrow(model: nn.Module, inputs: Any) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from regathlon_core.evaluation import Evaluation, Findings, Picture
+from regathlon_core.evaluations.samples import spread
 from regathlon_core.task import Task
 from regathlon_vision.evaluations.drawing import palette
 from regathlon_vision.evaluations.tasks import shown_split
@@ -34,7 +35,7 @@ class Tsne(Evaluation[TsneSettings]):
 
         split = shown_split(task)
         count = min(self.settings.samples, task.size(split))
-        index = torch.linspace(0, task.size(split) - 1, count).long()
+        index = spread(count, task.size(split))
         features, labels, right = last_features(model, task, index, device)
         seed = int(torch.randint(2**31, (), generator=generator))
         perplexity = min(self.settings.perplexity, (count - 1) / 3)
