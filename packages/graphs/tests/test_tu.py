@@ -280,7 +280,10 @@ def test_mutag_is_learnt():
     task = MutagSettings().build(Path(os.environ["REGATHLON_DATA"]))
     with global_stream(0, "init"):
         model = GraphGinSettings().build(task)
-    recipe = dataclasses.replace(task.settings.recipe, budget=Budget(epochs=60), eval_every=60, batch_size=32)
+    # At the task's own rate the last steps still throw batch-norm's statistics about: where they end is chance.
+    recipe = dataclasses.replace(
+        task.settings.recipe, lr=0.003, budget=Budget(epochs=60), eval_every=60, batch_size=32
+    )
     result = fit(model, task, recipe=recipe, seed=0).history[-1]
     majority = 125 / 188
     assert task.evaluate(model, "train")["accuracy"] > majority + 0.15
