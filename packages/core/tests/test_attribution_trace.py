@@ -178,14 +178,44 @@ def test_any_object_with_wrt(x: Tensor) -> None:
     def image(batch: dict[str, Tensor]) -> Tensor:
         return batch["image"]
 
-    relevance = lrp(model, batch, 1, "epsilon", wrt=image, forward=forward)
-    torch.testing.assert_close(relevance, lrp(model, x, 1, "epsilon"))
+    relevance = lrp(model, batch, 1, wrt=image, forward=forward)
+    torch.testing.assert_close(relevance, lrp(model, x, 1))
     gradient = gradient_x_input(model, batch, 1, wrt=image, forward=forward)
     torch.testing.assert_close(gradient, gradient_x_input(model, x, 1))
     assert not x.requires_grad
     # Relative to a hidden tensor: only what depends on it is explained.
     weight = lrp(model, batch, 1, wrt=lambda batch: batch["weight"], forward=forward)
     assert weight.tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda y: y * 1.0,
+        lambda y: y / 2.5,
+        lambda y: y + 0.0,
+        lambda y: 1.0 * y.unsqueeze(0).squeeze(0),
+        lambda y: y.reshape(y.shape[0], -1).contiguous(),
+        lambda y: torch.log_softmax(y / 2.5, dim=1),
+        lambda y: y[:, :],
+    ],
+    ids=["times one", "temperature", "plus zero", "axes", "reshape", "softmax of a temperature", "slice"],
+)
+@pytest.mark.parametrize("composite", ["epsilon_plus_flat", "official_2d"])
+def test_calls_that_carry_logits_along_leave_the_classifier_the_last_layer(
+    after: Callable[[Tensor], Tensor], composite: str, x: Tensor
+) -> None:
+    model = Net()
+    relevance = lrp(model, x, 1, composite, forward=lambda model, x: after(model(x)))
+    torch.testing.assert_close(relevance, lrp(model, x, 1, composite))
+
+
+def test_of_summed_heads_none_is_the_last_layer(x: Tensor) -> None:
+    model = Net()
+    both = lrp(model, x, 1, forward=lambda model, x: model(x) + model(x))
+    hidden = lrp(model, x, 1, forward=lambda model, x: model(x).relu())
+    assert both.isfinite().all()
+    assert hidden.isfinite().all()
 
 
 # ---- refusals --------------------------------------------------------------------------------------------

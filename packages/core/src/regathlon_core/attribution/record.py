@@ -38,10 +38,12 @@ class Value:
         raw: Whether no layer with weights lies between the input and it.
         uses: How many recorded calls read it.
         relevance: What has flowed back to it so far.
+        carries: The value that it is but for a scale, a constant or another shape; None where it is more than that.
     """
 
     __slots__ = (
         "call",
+        "carries",
         "device",
         "dtype",
         "gate",
@@ -64,6 +66,7 @@ class Value:
         self.raw = call is None
         self.uses = 0
         self.relevance: Tensor | None = None
+        self.carries: Value | None = None
         self.saved: Saved | None = None
 
     def receive(self, relevance: Tensor) -> None:
@@ -131,6 +134,40 @@ _CONSTANTS = frozenset(
 )
 """Calls whose results depend on no more than the shape of what they are given, or that say so."""
 
+_CARRYING = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "view",
+        "view_as",
+        "reshape",
+        "reshape_as",
+        "flatten",
+        "unflatten",
+        "ravel",
+        "squeeze",
+        "unsqueeze",
+        "permute",
+        "transpose",
+        "contiguous",
+        "clone",
+        "to",
+        "type",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "type_as",
+        "getitem",
+        "select",
+        "narrow",
+    ]
+)
+"""Calls that leave logits logits, where nothing else in them depends on the input."""
+
 _RENAMED = {
     "truediv": "div",
     "true_divide": "div",
@@ -150,7 +187,7 @@ _RENAMED = {
 class Record(TorchFunctionMode):
     """The calls of a forward pass, in order.
 
-    ``source`` is what is known of the input; ``explained``, to be set before walking back, of the logits.
+    ``source`` is what is known of the input; ``explained``, to be set before walking back, of the last layer's outputs.
 
     Args:
         model: The model, for the names of its layers.
@@ -323,6 +360,15 @@ class Record(TorchFunctionMode):
             call.backward = handler(call)
         if call.backward is None:
             call.layer = self.where()
+        if call.name in _CARRYING:
+            read = [
+                call.values[id(tensor)]
+                for tensor in _tensors((call.args, call.kwargs))
+                if id(tensor) in call.values
+            ]
+            if len(read) == 1:
+                for value in call.outputs:
+                    value.carries = read[0]
         # The handler has taken what it needs; anything else would only keep memory.
         call.args, call.kwargs, call.result = (), {}, None
         call.values = {}

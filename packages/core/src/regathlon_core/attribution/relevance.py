@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regathlon_core.attribution.calls import HANDLERS, READS_SELF, RUNNERS
 from regathlon_core.attribution.composites import Composite, find_composite
+from regathlon_core.attribution.layers import Layer
 from regathlon_core.attribution.record import Record, Value
 from regathlon_core.attribution.targets import class_weights, explained_tensor, logits_of, unwrapped
 from regathlon_core.errors import UserError, unknown
@@ -162,7 +163,7 @@ def _propagate(
         value, logits = _pre_softmax(record, logits_of(outputs))
         weights = class_weights(logits, target)
         value.relevance = weights * logits if init == "logit" else weights
-        record.explained = value
+        record.explained = _last_layer(value)
         if not layers:
             return [_walk_back(record)]
         wanted = [outputs_of_layers[name] for name in layers]
@@ -212,6 +213,14 @@ def _pre_softmax(record: Record, outputs: Tensor) -> tuple[Value, Tensor]:
         value, saved = value.call.details
         outputs = saved.tensor
     return value, outputs
+
+
+def _last_layer(logits: Value) -> Value:
+    """Return what the classifier put out, where logits were only scaled, moved or reshaped since."""
+    value = logits
+    while value.carries is not None:
+        value = value.carries
+    return value if value.call is not None and isinstance(value.call.details, Layer) else logits
 
 
 def _walk_back(record: Record) -> Tensor:

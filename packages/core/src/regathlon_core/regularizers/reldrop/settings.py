@@ -39,7 +39,7 @@ class RelDropSettings(RegularizerSettings):
     """
 
     name: ClassVar[str] = "reldrop"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "occludes what relevance propagation says the model relies on"
     implementation: ClassVar[str] = "regathlon_core.regularizers.reldrop.regularizer:RelDrop"
     stage: ClassVar[Stage] = Stage.INPUT
