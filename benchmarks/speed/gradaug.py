@@ -223,7 +223,7 @@ def main() -> int:
         batch = Batch(torch.randn(options.batch, 3, 32, 32), torch.randint(10, (options.batch,)))
         steps = {
             key: training_step(*variant, options.draw)
-            for key, variant in variants(model, batch, task).items()
+            for key, variant in variants(model, batch, task, options.draw).items()
         }
         times = compare(steps, options.rounds, warm_up=1)
         floor = operations(steps["gradaug"]) / operations(steps["plain"])
