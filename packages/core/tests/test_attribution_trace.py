@@ -198,24 +198,42 @@ def test_any_object_with_wrt(x: Tensor) -> None:
         lambda y: y.reshape(y.shape[0], -1).contiguous(),
         lambda y: torch.log_softmax(y / 2.5, dim=1),
         lambda y: y[:, :],
+        lambda y: torch.mul(y, 2.0).mul_(3.0),
     ],
-    ids=["times one", "temperature", "plus zero", "axes", "reshape", "softmax of a temperature", "slice"],
+    ids=[
+        "times one",
+        "temperature",
+        "plus zero",
+        "axes",
+        "reshape",
+        "softmax of a temperature",
+        "slice",
+        "in place",
+    ],
 )
 @pytest.mark.parametrize("composite", ["epsilon_plus_flat", "official_2d"])
 def test_calls_that_carry_logits_along_leave_the_classifier_the_last_layer(
     after: Callable[[Tensor], Tensor], composite: str, x: Tensor
 ) -> None:
+    torch.manual_seed(3)
     model = Net()
     relevance = lrp(model, x, 1, composite, forward=lambda model, x: after(model(x)))
     torch.testing.assert_close(relevance, lrp(model, x, 1, composite))
 
 
-def test_of_summed_heads_none_is_the_last_layer(x: Tensor) -> None:
+@pytest.mark.parametrize(
+    "after",
+    [lambda y: y + y, lambda y: y.relu(), lambda y: 1.0 / y, lambda y: y / y.detach().norm().sigmoid() * y],
+    ids=["two heads", "relu", "denominator", "square"],
+)
+def test_a_call_that_makes_something_else_of_logits_leaves_no_last_layer(
+    after: Callable[[Tensor], Tensor], x: Tensor
+) -> None:
+    torch.manual_seed(3)  # weights with which the rule of the last layer clearly matters
     model = Net()
-    both = lrp(model, x, 1, forward=lambda model, x: model(x) + model(x))
-    hidden = lrp(model, x, 1, forward=lambda model, x: model(x).relu())
-    assert both.isfinite().all()
-    assert hidden.isfinite().all()
+    relevance = lrp(model, x, 1, forward=lambda model, x: after(model(x)))
+    assert relevance.isfinite().all()
+    assert not torch.allclose(relevance, lrp(model, x, 1))
 
 
 # ---- refusals --------------------------------------------------------------------------------------------

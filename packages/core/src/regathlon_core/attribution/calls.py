@@ -55,6 +55,12 @@ def _only(rs: Sequence[Tensor | None]) -> Tensor:
     return r
 
 
+def _carries(call: Call, value: Value) -> None:
+    """Note that the outputs are that value but for a scale, a constant, another shape or a choice of entries."""
+    for out in call.outputs:
+        out.carries = value
+
+
 def _all_to(value: Value) -> Backward:
     return lambda rs: [(value, _fit(_only(rs), value))]
 
@@ -72,6 +78,8 @@ def _passes(
     out.raw = value.raw
     out.nonnegative = nonnegative or (keeps_sign and value.nonnegative)
     out.gate = gate or (keeps_sign and value.gate)
+    if keeps_sign:
+        _carries(call, value)
     return _all_to(value)
 
 
@@ -182,6 +190,8 @@ def _inherit(call: Call, *, keeps_sign: bool) -> None:
 def _moves(call: Call, *, reads: bool = False, keeps_sign: bool = True) -> Backward | None:
     """Send relevance where the numbers came from: the gradient of copying."""
     _inherit(call, keeps_sign=keeps_sign)
+    if keeps_sign and not reads and len(call.values) == 1:
+        _carries(call, *call.values.values())
     replay = _Replay(call, reads=reads)
 
     def backward(rs: Sequence[Tensor | None]) -> list[tuple[Value, Tensor]]:
@@ -327,6 +337,7 @@ def _add(call: Call) -> Backward | None:
         out.raw = value.raw
         out.gate = value.gate
         out.nonnegative = value.nonnegative and isinstance(other, numbers.Real) and float(other) * alpha >= 0
+        _carries(call, value)
         return _all_to(value)
     out.raw = left.raw and right.raw
     out.nonnegative = nonnegative = left.nonnegative and right.nonnegative and alpha >= 0
@@ -359,6 +370,8 @@ def _subtract(call: Call) -> Backward | None:
     both = call.value(a) is not None and call.value(b) is not None
     call.outputs[0].raw = all(v.raw for v in call.values.values())
     call.outputs[0].gate = value.gate and not both
+    if not both:
+        _carries(call, value)
     return _all_to(value)
 
 
@@ -373,6 +386,7 @@ def _multiply(call: Call) -> Backward | None:
         out.raw = value.raw
         out.gate = value.gate
         out.nonnegative = value.nonnegative and isinstance(other, numbers.Real) and float(other) >= 0
+        _carries(call, value)
         return _all_to(value)
     out.nonnegative = left.nonnegative and right.nonnegative
     out.raw = left.raw and right.raw
@@ -391,6 +405,8 @@ def _divide(call: Call) -> Backward | None:
     out.raw = value.raw
     out.gate = value.gate
     out.nonnegative = value.nonnegative and isinstance(b, numbers.Real) and float(b) > 0
+    if len(call.values) == 1 and call.value(a) is not None:
+        _carries(call, value)
     return _all_to(value)
 
 

@@ -134,40 +134,6 @@ _CONSTANTS = frozenset(
 )
 """Calls whose results depend on no more than the shape of what they are given, or that say so."""
 
-_CARRYING = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "neg",
-        "view",
-        "view_as",
-        "reshape",
-        "reshape_as",
-        "flatten",
-        "unflatten",
-        "ravel",
-        "squeeze",
-        "unsqueeze",
-        "permute",
-        "transpose",
-        "contiguous",
-        "clone",
-        "to",
-        "type",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "type_as",
-        "getitem",
-        "select",
-        "narrow",
-    ]
-)
-"""Calls that leave logits logits, where nothing else in them depends on the input."""
-
 _RENAMED = {
     "truediv": "div",
     "true_divide": "div",
@@ -360,15 +326,6 @@ class Record(TorchFunctionMode):
             call.backward = handler(call)
         if call.backward is None:
             call.layer = self.where()
-        if call.name in _CARRYING:
-            read = [
-                call.values[id(tensor)]
-                for tensor in _tensors((call.args, call.kwargs))
-                if id(tensor) in call.values
-            ]
-            if len(read) == 1:
-                for value in call.outputs:
-                    value.carries = read[0]
         # The handler has taken what it needs; anything else would only keep memory.
         call.args, call.kwargs, call.result = (), {}, None
         call.values = {}

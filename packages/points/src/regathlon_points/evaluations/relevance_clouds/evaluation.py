@@ -34,15 +34,14 @@ class RelevanceClouds(Evaluation[RelevanceCloudsSettings]):
         """
         if not isinstance(task, PointClassification) or not task.size("test"):
             raise UserError(f"{task.settings.name} has no test clouds of points to draw.")
-        count = min(self.settings.clouds, task.size("test"))
-        batch = task.batch("test", spread(count, task.size("test"))).to(device)
+        batch = task.batch("test", spread(self.settings.clouds, task.size("test"))).to(device)
         attribute = functools.partial(lrp, composite=self.settings.composite)
         relevance = relevance_of_positions(model, task, batch, generator, attribute).cpu()
         images = [
             drawn(cloud[:3], colours(values))
             for cloud, values in zip(batch.inputs.cpu(), relevance, strict=True)
         ]
-        images += [torch.full_like(images[0], 255)] * (-count % _COLUMNS)
+        images += [torch.full_like(images[0], 255)] * (-len(images) % _COLUMNS)
         rows = [torch.cat(images[at : at + _COLUMNS], dim=2) for at in range(0, len(images), _COLUMNS)]
         names = ", ".join(task.classes[label] for label in batch.targets.tolist())
         caption = f"Test clouds ({names}); red points speak for the class, blue against it, gray neither"

@@ -35,11 +35,10 @@ class Segmentations(Evaluation[SegmentationsSettings]):
         if not isinstance(task, ImageTask) or not task.dense:
             raise UserError(f"{task.settings.name} has no masks to draw.")
         split = shown_split(task)
-        count = min(self.settings.images, task.size(split))
         others = palette(len(task.classes) - 1) if len(task.classes) > 2 else _WHITE
         colours = torch.cat([torch.zeros_like(_WHITE), others])
         rows = []
-        for number in spread(count, task.size(split)):
+        for number in spread(self.settings.images, task.size(split)):
             batch = task.batch(split, number[None]).to(device)
             with torch.no_grad():
                 predicted = task.predict(model.eval(), batch).argmax(dim=1)[0].cpu()

@@ -43,8 +43,7 @@ class SubNetworkMaps(Evaluation[SubNetworkMapsSettings]):
         if not isinstance(task, ImageTask):
             raise UserError(f"{task.settings.name} has no images to draw heat maps on.")
         split = shown_split(task)
-        count = min(self.settings.images, task.size(split))
-        batch = task.batch(split, spread(count, task.size(split))).to(device)
+        batch = task.batch(split, spread(self.settings.images, task.size(split))).to(device)
         point = map_point(task, model, self.settings.place)
 
         def narrow(model: nn.Module, inputs: Any) -> Tensor:
