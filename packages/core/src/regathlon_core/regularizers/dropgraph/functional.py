@@ -232,28 +232,51 @@ def replace_positions(
 
     Args:
         x: Features [B, C, N].
-        dropped: Where, bool [B, 1, N], or [B, C, N] with a mask per channel.
+        dropped: Where, bool [B, 1, *spatial], or [B, C, *spatial] with a mask per channel; N positions in all.
         values: Distortions [B, K, C], float32 or float64.
         owner: Which of the K each position takes, int64 [B, N]; None for the one that there is.
         generator: Source of randomness.
 
     Returns:
-        Like ``x``; what is kept is kept to the bit.
+        [B, C, *spatial], and a tensor of its own; what is kept is kept to the bit.
     """
+    shape = (*x.shape[:2], *dropped.shape[2:])
+    where = dropped.flatten(2)
     if (
-        x.device.type == "cpu" and dropped.shape[1] == 1
+        x.device.type == "cpu" and where.shape[1] == 1
     ):  # elsewhere the number of positions would have to be read back
-        sample, position = dropped[:, 0].nonzero(as_tuple=True)
+        sample, position = where[:, 0].nonzero(as_tuple=True)
         chosen = values[sample, 0 if owner is None else owner[sample, position]]
         noise = torch.rand(chosen.shape, generator=generator, dtype=values.dtype)
-        return (
-            x.transpose(1, 2)
-            .index_put((sample, position), cast_within(chosen * noise, x.dtype))
-            .transpose(1, 2)
-        )
+        out: Tensor = _Replace.apply(x, cast_within(chosen * noise, x.dtype), sample, position, shape)
+        return out
     chosen = values if owner is None else values.gather(1, owner[:, :, None].expand(-1, -1, x.shape[1]))
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=values.dtype)
-    return torch.where(dropped, cast_within(chosen.transpose(1, 2) * noise, x.dtype), x)
+    return torch.where(
+        dropped, cast_within(chosen.transpose(1, 2) * noise, x.dtype).view(shape), x.view(shape)
+    )
+
+
+class _Replace(torch.autograd.Function):
+    """A copy with some positions replaced. Were it a view of one, the ``+=`` of a residual network would copy it again."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, values: Tensor, sample: Tensor, position: Tensor, shape: tuple[int, ...]
+    ) -> Tensor:
+        out = x.contiguous().view(shape).clone()
+        out.flatten(2).transpose(1, 2).index_put_((sample, position), values)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor, Any], output: Tensor) -> None:
+        _, _, ctx.sample, ctx.position, _ = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        where = (ctx.sample, ctx.position)
+        rows = grad.flatten(2).transpose(1, 2)
+        return rows.index_put(where, rows.new_zeros(())).transpose(1, 2), rows[where], None, None, None
 
 
 def cast_within(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -92,7 +92,7 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
             x.device.type, enabled=False
         ):  # products of many channels overflow half precision
             made = self._distortions(place)(features, generator)
-            out = replace_positions(made.x, dropped.flatten(2), made.values, made.owner, generator).view_as(x)
+            out = replace_positions(made.x, dropped, made.values, made.owner, generator)
         return out * keep_scale(dropped).to(x.dtype) if settings.rescale else out
 
     def _at(self, point: FeaturePoint, features: Tensor) -> Tensor:
