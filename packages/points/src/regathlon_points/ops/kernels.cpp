@@ -161,25 +161,30 @@ void farthest(const Clouds& clouds, int64_t b, int64_t start, int64_t count, int
     for (int64_t chosen = 1; chosen < count; ++chosen) {
         for (int64_t c = 0; c < clouds.channels; ++c) place[c] = x[c * clouds.width + latest];
         nearest[latest] = -1.0;  // below any distance, and stays: never chosen again
-        Doubles best = Doubles{} - 3.0;
-        Integers where = {}, index = {0, 1, 2, 3, 4, 5, 6, 7};
-        for (int64_t i = 0; i < clouds.width; i += LANES) {
-            const Doubles fresh = distances<FIXED>(x, clouds.width, clouds.channels, i, place.data());
-            Doubles near = load(nearest.data() + i);
-            near = fresh < near ? fresh : near;
-            store(nearest.data() + i, near);
-            const Integers farther = near > best;
-            best = farther ? near : best;
-            where = farther ? index : where;
-            index += LANES;
-        }
-        latest = where[0];
-        double largest = best[0];
-        for (int lane = 1; lane < LANES; ++lane)
-            if (best[lane] > largest || (best[lane] == largest && where[lane] < latest)) {
-                largest = best[lane];
-                latest = where[lane];
+        // Two searches side by side: in one, every comparison would wait for the one before it.
+        Doubles best[2] = {Doubles{} - 3.0, Doubles{} - 3.0};
+        Integers where[2] = {}, index = {0, 1, 2, 3, 4, 5, 6, 7};
+        for (int64_t i = 0; i < clouds.width; i += 2 * LANES)
+            for (int64_t side = 0; side < 2; ++side) {
+                double* gap = nearest.data() + i + side * LANES;
+                const Doubles fresh =
+                    distances<FIXED>(x, clouds.width, clouds.channels, i + side * LANES, place.data());
+                Doubles near = load(gap);
+                near = fresh < near ? fresh : near;
+                store(gap, near);
+                const Integers farther = near > best[side];
+                best[side] = farther ? near : best[side];
+                where[side] = farther ? index : where[side];
+                index += LANES;
             }
+        latest = where[0][0];
+        double largest = best[0][0];
+        for (int64_t side = 0; side < 2; ++side)
+            for (int lane = 0; lane < LANES; ++lane)
+                if (best[side][lane] > largest || (best[side][lane] == largest && where[side][lane] < latest)) {
+                    largest = best[side][lane];
+                    latest = where[side][lane];
+                }
         out[chosen] = latest;
     }
 }
