@@ -96,7 +96,8 @@ def leaf(parameter: Tensor, places: Places) -> Tensor:
         parameter: What is cut; its ``grad`` grows in ``backward``.
         places: What is cut out.
     """
-    tensor = cut(parameter.detach(), places).requires_grad_()
+    # In one piece, or both passes of a convolution would copy it.
+    tensor = cut(parameter.detach(), places).contiguous().requires_grad_()
     hand_over = functools.partial(_hand_over, parameter, places)
     tensor.register_post_accumulate_grad_hook(hand_over)  # type: ignore[no-untyped-call]
     return tensor
@@ -107,13 +108,12 @@ def _hand_over(parameter: Tensor, places: Places, tensor: Tensor) -> None:
     assert gradient is not None
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
-    target = parameter.grad
-    scattered = []
+    scattered = [(at, place) for at, place in places.items() if isinstance(place, Tensor)]
+    region = [slice(None)] * (1 + max(places))
     for at, place in places.items():
         if isinstance(place, tuple):
-            target = target.narrow(at, place[0], place[1] - place[0])
-        else:
-            scattered.append((at, place))
+            region[at] = slice(*place)
+    target = parameter.grad[tuple(region)]
     if not scattered:
         target += gradient
     elif len(scattered) == 1:
