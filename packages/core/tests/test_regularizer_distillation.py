@@ -332,6 +332,8 @@ def test_without_a_teacher_there_is_one_message(task, weights):
         Distillation().attach(model, task)
     with pytest.raises(UserError, match="not the model itself"):
         Distillation(network=model).attach(model, task)
+    with pytest.raises(UserError, match="not from both"):
+        Distillation(named(weights), network=task.model(seed=1))
     with pytest.raises(UserError, match="attach with the task, or give a network"):
         Distillation(named(weights)).attach(model)
     Distillation(weights=str(weights)).attach(model)

@@ -39,6 +39,9 @@ class Distillation(Regularizer[DistillationSettings]):
         network: A trained teacher in place of the settings' ``teacher`` and ``weights``: any module that the task can
             predict with. It is moved to the model's device; else it stays as it is.
 
+    Raises:
+        UserError: There are both a network and a teacher by settings.
+
     Example:
         >>> from regathlon_core import Budget, Distillation, Recipe, fit
         >>> from regathlon_core.testing import ToyImages
@@ -60,6 +63,10 @@ class Distillation(Regularizer[DistillationSettings]):
         **keywords: Any,
     ) -> None:
         super().__init__(settings, **keywords)
+        if network is not None and (self.settings.teacher or self.settings.weights):
+            raise UserError(
+                "distillation takes its teacher from network or from teacher and weights, not from both."
+            )
         # In tuples, not as submodules: a teacher is neither trained nor saved.
         self._given = (network,)
         self._teacher: tuple[nn.Module | None] = (None,)
