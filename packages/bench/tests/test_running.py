@@ -256,6 +256,29 @@ def test_skipped_cells_are_reported_and_do_not_fail_a_run(run, suite_file, tmp_p
     ]
 
 
+def test_the_model_that_a_trial_keeps_teaches_another(run, suite_file, tmp_path):
+    teacher = suite_file(
+        "tasks: [toy/blobs]\nregularizers: [none]\nseeds: 1\nevaluations: [weights]\n"
+        "models: {toy/blobs: [mlp(width=16)]}\n",
+        "teacher",
+    )
+    weights = tmp_path / "teacher.pt"
+    student = suite_file(
+        "tasks: [toy/blobs]\nseeds: 1\nregularizers:\n  - none\n"
+        f'  - \'distillation(teacher="mlp(width=16)", weights="{weights}")\'\n'
+    )
+    code, table, _ = run("run", student, "--out", tmp_path / "out")
+    assert code == 0
+    assert f"distillation needs the weights {weights}" in " ".join(table.split())
+    assert {row["status"] for row in rows(run, tmp_path / "out")} == {"done", "skipped"}
+    assert run("run", teacher, "--out", tmp_path / "teacher")[0] == 0
+    trial_folder(tmp_path / "teacher", "none").joinpath("model.pt").rename(weights)
+    code, _, said = run("run", student, "--out", tmp_path / "out")
+    assert code == 0, said
+    assert "1 trials to run" in said
+    assert {row["status"] for row in rows(run, tmp_path / "out")} == {"done"}
+
+
 def test_a_suite_of_which_nothing_can_run_is_an_invalid_plan(run, suite_file, tmp_path):
     suite = suite_file("tasks: [toy/downloaded]\nregularizers: [none]\n")
     code, _, said = run("run", suite, "--out", tmp_path / "out", "--data", tmp_path)

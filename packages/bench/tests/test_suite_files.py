@@ -193,6 +193,33 @@ def test_what_cannot_run_is_skipped_with_a_reason(suite_file, monkeypatch):
     assert isinstance(plan.suite.tasks[2], MissingTask)
 
 
+def test_what_needs_a_missing_file_of_weights_is_skipped_and_the_rest_is_planned(suite_file, tmp_path):
+    weights = tmp_path / "weights.pt"
+    path = suite_file(
+        f"tasks: [toy/blobs]\nseeds: 1\nmodels: {{toy/blobs: [mlp, 'linear(weights=\"{weights}\")']}}\n"
+        f"regularizers: [none, 'distillation(teacher=linear, weights=\"{weights}\")']\n"
+    )
+    plan = planned(path)
+    assert [(str(trial.model), str(trial.regularizer[0])) for trial in plan.trials] == [("mlp", "none")]
+    assert [cell.reason for cell in plan.skipped] == [
+        f"distillation needs the weights {weights}, and there is no such file",
+        *[f"linear needs the weights {weights}, and there is no such file"] * 2,
+    ]
+    weights.write_bytes(b"some")
+    assert len(planned(path).trials) == 4
+
+
+def test_a_teacher_that_the_task_does_not_know_is_skipped_with_the_nearest(suite_file):
+    path = suite_file(
+        "tasks: [toy/blobs]\nseeds: 1\nregularizers: [none, distillation, 'distillation(teacher=linaer, weights=x.pt)']\n"
+    )
+    plan = planned(path)
+    assert len(plan.trials) == 1
+    no_teacher, unknown = (cell.reason for cell in plan.skipped)
+    assert no_teacher.startswith("distillation needs a trained teacher")
+    assert "There is no model of toy/blobs 'linaer'. Did you mean 'linear'?" in unknown
+
+
 def test_a_task_may_stand_for_several_and_the_same_trial_is_planned_once(suite_file):
     path = suite_file("tasks: [toy/shifted, toy/shifted(test=here)]\nregularizers: [none]\nseeds: 1\n")
     assert [str(trial.task) for trial in planned(path).trials] == [

@@ -1,6 +1,7 @@
 """Trial identity: what changes it, and what does not."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,26 @@ def test_neither_path_nor_process_nor_hash_seed_matters(suite_file, tmp_path):
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == trial(suite_file).id
+
+
+def test_files_of_weights_are_known_by_their_contents(suite_file, tmp_path):
+    files = [tmp_path / name for name in ("a.pt", "b.pt", "c.pt")]
+    for file, contents in zip(files, (b"one", b"one", b"two"), strict=True):
+        file.write_bytes(contents)
+    texts = (
+        "regularizers: ['distillation(teacher=linear, weights=\"{}\")']\nseeds: 1\n",
+        "models: {{toy/blobs: ['linear(weights=\"{}\")']}}\nregularizers: [none]\nseeds: 1\n",
+    )
+    for text in texts:
+        first, second, third = (trial(suite_file, text.format(file)) for file in files)
+        assert first.id == second.id
+        assert first.id != third.id
+        assert Trial.from_record(json.loads(json.dumps(first.record()))) == first
+        record = third.record()
+        files[2].write_bytes(b"new")
+        with pytest.raises(UserError, match="other files of weights"):
+            Trial.from_record(record)
+        files[2].write_bytes(b"two")
 
 
 def test_everything_scientific_matters(suite_file, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from regathlon_core import RegularizerSettings, Stage, UserError, check_composition
 from regathlon_core.errors import nearest, unknown
+from regathlon_core.notation import parsed
 from regathlon_core.testing import TOY_TASKS
-from regathlon_core.testing.notation import parsed
 
 
 @dataclass(frozen=True)

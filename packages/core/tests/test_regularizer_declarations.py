@@ -11,6 +11,7 @@ import pytest
 from regathlon_core import (
     CutMixSettings,
     CutoutSettings,
+    DistillationSettings,
     DropBlockSettings,
     DropoutSettings,
     LabelSmoothingSettings,
@@ -33,6 +34,7 @@ FIRST = [
     MixupSettings,
     CutMixSettings,
     LabelSmoothingSettings,
+    DistillationSettings,
 ]
 SECTIONS = [
     "What it does",

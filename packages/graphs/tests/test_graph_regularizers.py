@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from regathlon_core import UserError
+from regathlon_core.notation import parsed
 from regathlon_core.testing import conformance_checks
-from regathlon_core.testing.notation import parsed
 from regathlon_graphs import (
     DropEdgeSettings,
     DropMessage,

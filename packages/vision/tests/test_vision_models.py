@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from regathlon_core import Batch, UserError
+from regathlon_core import Batch, DistillationSettings, UserError
 from regathlon_vision import (
+    ImageNetSettings,
     PyramidNet,
     PyramidNetSettings,
     RegNetX200Settings,
     ResNet,
     ResNet50Settings,
     ResNet110Settings,
+    ResNet152Settings,
     UNet,
     UNetSettings,
     WideResNetSettings,
@@ -37,6 +39,26 @@ def test_depth_is_that_of_its_name():
         return len(main)
 
     assert [layers((n, n, n)) for n in (1, 3, 9)] == [8, 20, 56]
+
+
+@pytest.mark.parametrize(
+    ("settings", "depth"), [(ResNet50Settings(), 50), (ResNet152Settings(), 152)], ids=str
+)
+def test_depth_of_bottlenecks_is_that_of_their_name(settings, depth):
+    with torch.device("meta"):
+        model = settings.build(ColourImages(224))
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and "downsample" not in name
+    ]
+    assert len(layers) == depth
+
+
+def test_a_resnet_152_d_may_teach_on_imagenet():
+    settings = DistillationSettings(teacher="resnet152(tweaked=true)", weights="resnet152d.pt")
+    assert settings.refusal(ImageNetSettings()) is None
+    assert settings.teacher_of(ImageNetSettings()) == ResNet152Settings(tweaked=True)
 
 
 def test_a_block_is_the_identity_where_its_residual_is_zero():
@@ -103,6 +125,8 @@ class ColourImages:
         (RegNetX200Settings(), 224, 1000, 2.7),
         (ResNet50Settings(), 224, 1000, 25.6),
         (ResNet50Settings(tweaked=True), 224, 1000, 25.6),
+        (ResNet152Settings(), 224, 1000, 60.2),
+        (ResNet152Settings(tweaked=True), 224, 1000, 60.2),
     ],
     ids=str,
 )
@@ -121,6 +145,7 @@ def test_models_have_the_weights_that_are_printed(settings, side, classes, milli
         ResNet50Settings(),
         ResNet50Settings(tweaked=True),
         ResNet50Settings(small_stem=False, tweaked=True),
+        ResNet152Settings(tweaked=True),
         RegNetX200Settings(),
     ],
     ids=str,

@@ -86,7 +86,7 @@ class Trial:
         if trial.id != record["id"]:
             raise UserError(
                 f"The trial {record['folder']} was planned with other versions of its task, model or "
-                "regularizer than are installed now. Run the suite again."
+                "regularizer, or other files of weights, than are here now. Run the suite again."
             )
         return trial
 
@@ -191,7 +191,7 @@ def _expand(suite: Suite, data: Path | None) -> Iterator[Cell]:
                     for parts in suite.regularizers:
                         if any(entry.matches(task, model, parts, seed) for entry in suite.exclude):
                             continue
-                        reason = _refusal(task, parts) or found[task.dataset]
+                        reason = _refusal(task, parts) or _missing(model, parts) or found[task.dataset]
                         names = _names(task, model, parts, seed)
                         if reason is not None:
                             yield Cell(names, reason=reason)
@@ -218,6 +218,10 @@ def _composed(parts: Composition) -> str:
 
 def _refusal(task: TaskSettings, parts: Composition) -> str | None:
     return next((reason for part in parts if (reason := part.refusal(task)) is not None), None)
+
+
+def _missing(model: ModelSettings, parts: Composition) -> str | None:
+    return next((reason for part in (model, *parts) if (reason := part.missing()) is not None), None)
 
 
 def _models(suite: Suite, task: TaskSettings) -> list[ModelSettings]:

@@ -14,6 +14,8 @@ from .regularizers.cutout.regularizer import Cutout
 from .regularizers.cutout.settings import CutoutSettings
 from .regularizers.disout.regularizer import Disout
 from .regularizers.disout.settings import DisoutSettings
+from .regularizers.distillation.regularizer import Distillation
+from .regularizers.distillation.settings import DistillationSettings
 from .regularizers.drop_path.regularizer import DropPath
 from .regularizers.drop_path.settings import DropPathSettings
 from .regularizers.dropblock.regularizer import DropBlock
@@ -98,6 +100,8 @@ __all__ = [
     "CutoutSettings",
     "Disout",
     "DisoutSettings",
+    "Distillation",
+    "DistillationSettings",
     "DropBlock",
     "DropBlockSettings",
     "DropGraph",

@@ -8,6 +8,7 @@ from regathlon_core.regularizers.coral.functional import coral_penalty
 from regathlon_core.regularizers.cutmix.functional import cutmix
 from regathlon_core.regularizers.cutout.functional import cutout
 from regathlon_core.regularizers.disout.functional import disout
+from regathlon_core.regularizers.distillation.functional import distillation
 from regathlon_core.regularizers.drop_path.functional import drop_path
 from regathlon_core.regularizers.dropblock.functional import drop_block
 from regathlon_core.regularizers.dropout.functional import dropout
@@ -30,6 +31,7 @@ __all__ = [
     "cutmix",
     "cutout",
     "disout",
+    "distillation",
     "drop_block",
     "drop_path",
     "dropout",

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import hashlib
 import importlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,8 +25,6 @@ from regathlon_core.errors import UserError
 from regathlon_core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from regathlon_core.evaluation import Evaluation
@@ -86,6 +87,8 @@ class Declaration:
     """``"module:attribute"`` of what ``build`` calls."""
     citation: ClassVar[str] = ""
     """Whom to cite: keys of the ``references.bib`` beside it, separated by spaces; a card's BibTeX needs none."""
+    weight_files: ClassVar[tuple[str, ...]] = ()
+    """Settings that name a file with the weights of a trained model, or are empty: it is known by its contents."""
 
     # A mapping would not be hashable, so settings are scalars or tuples of scalars.
     def settings(self) -> dict[str, Any]:
@@ -93,8 +96,24 @@ class Declaration:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def describe(self) -> dict[str, Any]:
-        """Return the scientific description: name, version and every setting (part of a trial's identity)."""
-        return {"name": self.name, "version": self.version, "settings": self.settings()}
+        """Return the scientific description: name, version and every setting (part of a trial's identity).
+
+        A file of weights is the hash of its contents; where it is not there, so that nothing can be trained, its name.
+        """
+        settings = self.settings()
+        for name in self.weight_files:
+            if settings[name] and (path := Path(settings[name]).expanduser()).is_file():
+                state = path.stat()
+                settings[name] = f"sha256:{_digest(path, state.st_ino, state.st_mtime_ns, state.st_size)}"
+        return {"name": self.name, "version": self.version, "settings": settings}
+
+    def missing(self) -> str | None:
+        """Return which file of weights is not there, in words, or None where none is missing."""
+        for name in self.weight_files:
+            path = getattr(self, name)
+            if path and not Path(path).expanduser().is_file():
+                return f"{self.name} needs the weights {path}, and there is no such file"
+        return None
 
     def __str__(self) -> str:
         """Write it as a suite would: the name and the settings that differ from their defaults."""
@@ -110,6 +129,13 @@ class Declaration:
         """Import and return the implementation."""
         module, _, attribute = cls.implementation.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: Path, *state: int) -> str:
+    """Return the SHA-256 of a file, read again only where its state has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _literal(value: object) -> str:
@@ -154,7 +180,8 @@ class RegularizerSettings(Applicable):
     zero: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which it is exactly the identity, for the conformance kit; None where there are none."""
     acting: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Settings at which it clearly acts on small inputs in a few steps, for the kit; else the defaults."""
+    """Settings at which it clearly acts on small inputs in a few steps, for the kit, which brings files of weights that are
+    named and not there; else the defaults."""
 
     def build(self) -> Regularizer[Any]:
         """Return the regularizer with these settings."""

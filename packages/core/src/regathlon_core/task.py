@@ -259,9 +259,7 @@ class Task(abc.ABC):
         The default is KL(softmax(reference) || softmax(outputs)) over dimension 1, averaged over everything
         else.
         """
-        log_p = F.log_softmax(_single_at_least(outputs), dim=1)
-        log_q = F.log_softmax(_single_at_least(reference.detach()), dim=1)
-        return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
+        return class_divergence(outputs, reference)
 
     def unlabelled(self, count: int, generator: torch.Generator) -> Any:
         """Return random inputs without labels, augmented as in training ("unlabelled").
@@ -334,6 +332,21 @@ def class_loss(logits: Tensor, batch: Batch, *, ignore_index: int = -100) -> Ten
     counted: Tensor = weight * (own != ignore_index) + (1 - weight) * (partner != ignore_index)
     loss: Tensor = losses.sum() / counted.sum()
     return loss
+
+
+def class_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return KL(softmax(reference) || softmax(logits)) over dimension 1, averaged over everything else.
+
+    Args:
+        logits: [B, K, *].
+        reference: [B, K, *], taken as constants.
+
+    Returns:
+        Scalar, float32 at least.
+    """
+    log_p = F.log_softmax(_single_at_least(logits), dim=1)
+    log_q = F.log_softmax(_single_at_least(reference.detach()), dim=1)
+    return (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
 
 
 def _single_at_least(x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from .models.settings import (
     ResNet18Settings,
     ResNet50Settings,
     ResNet110Settings,
+    ResNet152Settings,
     UNetSettings,
     WideResNetSettings,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "ResNet18Settings",
     "ResNet50Settings",
     "ResNet110Settings",
+    "ResNet152Settings",
     "ScenesSettings",
     "ScenesTask",
     "SegmentationSettings",

@@ -19,11 +19,13 @@ from regathlon_core.settings import (
 
 @dataclass(frozen=True)
 class LinearSettings(ModelSettings):
-    """One linear layer."""
+    """One linear layer, which pretends to begin with weights of a file."""
 
     name: ClassVar[str] = "linear"
     summary: ClassVar[str] = "one linear layer"
     implementation: ClassVar[str] = "toyplug.implementation:build_linear"
+    weight_files: ClassVar[tuple[str, ...]] = ("weights",)
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class BlobsSettings(TaskSettings):
     summary: ClassVar[str] = "three Gaussian blobs"
     implementation: ClassVar[str] = "toyplug.implementation:Blobs"
     dataset: ClassVar[str] = "blobs"
-    provides: ClassVar[frozenset[str]] = frozenset({"class_labels", "sample_labels"})
+    provides: ClassVar[frozenset[str]] = frozenset({"class_labels", "sample_labels", "soft_loss"})
     models: ClassVar[tuple[type[ModelSettings], ...]] = (MlpSettings, LinearSettings)
     recipe: ClassVar[Recipe] = Recipe(lr=0.05, batch_size=16, budget=Budget(epochs=3))
     metric: ClassVar[str] = "accuracy"

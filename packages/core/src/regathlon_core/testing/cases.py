@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
+import dataclasses
+import functools
+import hashlib
 import importlib.metadata
+import io
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,7 +78,7 @@ class Case:
 
     def regularizer(self) -> Regularizer[Any]:
         """Return the regularizer, built anew."""
-        return build_regularizer(self.parts)
+        return build_regularizer([self._with_weights(part) for part in self.parts])
 
     def model(self, seed: int = 0) -> nn.Module:
         """Return the task's default model, freshly initialised."""
@@ -81,11 +88,36 @@ class Case:
         """Return the first training batches."""
         return training_batches(self.task, count, size)
 
+    def _with_weights(self, part: RegularizerSettings) -> RegularizerSettings:
+        """Return the settings with a file of the default model's weights wherever the one that they name is missing."""
+        named = [name for name in part.weight_files if getattr(part, name)]
+        absent = [name for name in named if not Path(getattr(part, name)).expanduser().is_file()]
+        if not absent:
+            return part
+        return dataclasses.replace(part, **dict.fromkeys(absent, str(weights_of(self.task))))
+
 
 def fresh_model(task: Task, seed: int = 0, which: int = 0) -> nn.Module:
     """Return one of a task's models, freshly initialised; torch's global generator is left as it was."""
     with global_stream(seed, "init"):
         return task.settings.models[which]().build(task)
+
+
+def weights_of(task: Task) -> Path:
+    """Return a file with the weights of a task's default model, whose seed is not that of a check's own model."""
+    file = io.BytesIO()
+    torch.save(fresh_model(task, seed=1).state_dict(), file)
+    path = _folder() / f"{hashlib.sha256(file.getvalue()).hexdigest()[:16]}.pt"
+    path.write_bytes(file.getvalue())
+    return path
+
+
+@functools.cache
+def _folder() -> Path:
+    """Return a folder that lasts as long as the process."""
+    folder = tempfile.TemporaryDirectory(prefix="regathlon-kit-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def training_batches(task: Task, count: int, size: int = 8) -> list[Batch]:

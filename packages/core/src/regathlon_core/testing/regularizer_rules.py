@@ -22,6 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from regathlon_core.engine import EpochRecord, fit
 from regathlon_core.features import FeaturePoint, hook_point
+from regathlon_core.notation import parsed
 from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.recipe import Budget
 from regathlon_core.regularizer import FeatureRegularizer, Regularizer, build_regularizer
@@ -30,7 +31,6 @@ from regathlon_core.rng import global_stream, stream
 from regathlon_core.settings import CAPABILITIES, Stage
 from regathlon_core.task import Batch, Task
 from regathlon_core.testing.cases import Case, attached, looking, sgd, shortened, step_losses, train
-from regathlon_core.testing.notation import parsed
 from regathlon_core.testing.trees import copied, difference
 
 STEPS = 4

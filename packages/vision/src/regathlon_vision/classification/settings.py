@@ -17,6 +17,7 @@ from regathlon_vision.models.settings import (
     ResNet18Settings,
     ResNet50Settings,
     ResNet110Settings,
+    ResNet152Settings,
     WideResNetSettings,
 )
 
@@ -213,7 +214,11 @@ class ImageNetSettings(ClassificationSettings):
     summary: ClassVar[str] = "ImageNet, 1000 classes of photographs"
     implementation: ClassVar[str] = "regathlon_vision.classification.folders:ImageNetTask"
     dataset: ClassVar[str] = "imagenet"
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (ResNet50Settings, RegNetX200Settings)
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (
+        ResNet50Settings,
+        ResNet152Settings,
+        RegNetX200Settings,
+    )
     recipe: ClassVar[Recipe] = Recipe(
         lr=0.2, weight_decay=1e-4, nesterov=True, schedule="cosine", batch_size=512, budget=Budget(epochs=120)
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet  # type: ignore[import-untyped]
@@ -20,7 +18,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import AnchorGenerator  # type: ignore[import-untyped]
 from torchvision.ops import MultiScaleRoIAlign  # type: ignore[import-untyped]
 
-from regathlon_core.errors import UserError
+from regathlon_core.weights import load_weights, read_weights
 from regathlon_vision.detection.images import Images
 from regathlon_vision.models.resnet import ResNet
 
@@ -141,31 +139,8 @@ def load_backbone(body: nn.Module, path: Path) -> None:
     Raises:
         UserError: It cannot be read, or its keys or shapes do not fit.
     """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"The weights cannot be read: {reason}", where=str(path)) from error
-    for key in ("model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict):
-        raise UserError("The weights are no state dict.", where=str(path))
-    wanted = body.state_dict()
-    kept = {key.removeprefix("module."): value for key, value in found.items()}
-    kept = {key: value for key, value in kept.items() if not key.startswith("fc.")}
-    for key, value in wanted.items():
-        if key.endswith("num_batches_tracked"):
-            kept.setdefault(key, value)
-    odd = sorted(wanted.keys() ^ kept.keys())
-    if odd:
-        side = "lack" if odd[0] in wanted else "have, and the backbone has not,"
-        raise UserError(f"The weights {side} {odd[0]!r} ({len(odd)} such keys).", where=str(path))
-    for key, value in wanted.items():
-        if kept[key].shape != value.shape:
-            shapes = f"{tuple(kept[key].shape)}, not {tuple(value.shape)}"
-            raise UserError(f"{key!r} of the weights is {shapes}.", where=str(path))
-    body.load_state_dict(kept)
+    kept = {key: value for key, value in read_weights(path).items() if not key.startswith("fc.")}
+    load_weights(body, kept, where=path)
 
 
 def _resnet_fpn(settings: ResNetFPNSettings, task: Task) -> nn.Module:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from regathlon_core.errors import UserError, unknown
 from regathlon_core.recipe import Budget, Recipe
@@ -30,6 +28,7 @@ class ResNetFPNSettings(ModelSettings):
             2 with weights and 0 without.
     """
 
+    weight_files: ClassVar[tuple[str, ...]] = ("weights",)
     depth: int = 50
     weights: str = ""
     norm: Literal["frozen", "batch"] | None = None
@@ -44,19 +43,6 @@ class ResNetFPNSettings(ModelSettings):
             raise UserError(f"frozen_stages is a number of stages in 0..5, not {self.frozen_stages}.")
         if not self.weights and (self.norm == "frozen" or self.frozen_stages):
             raise UserError("Without weights there is nothing to freeze: give weights, or norm=batch.")
-
-    def describe(self) -> dict[str, Any]:
-        """Return the scientific description, in which the weights are the hash of the file's contents.
-
-        Where the file is not there, so that nothing can be trained, they are its name.
-        """
-        found = super().describe()
-        path = Path(self.weights).expanduser()
-        if self.weights and path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found["settings"]["weights"] = f"sha256:{digest}"
-        return found
 
 
 @dataclass(frozen=True)

@@ -76,16 +76,27 @@ class ResNet50Settings(ModelSettings):
 
     Attributes:
         small_stem: As for ``resnet18``; null where the task decides: for images of at most 64 pixels.
-        tweaked: ResNet-50-D (He et al. 2019, arXiv 1812.01187, Figure 2): a stem of three 3x3 convolutions (unless it is
+        tweaked: The D-type (He et al. 2019, arXiv 1812.01187, Figure 2): a stem of three 3x3 convolutions (unless it is
             small) and average pooling in shortcuts that halve the resolution.
     """
 
     name: ClassVar[str] = "resnet50"
     summary: ClassVar[str] = "torchvision's ResNet-50; ResNet-50-D with tweaked=true"
     citation: ClassVar[str] = "he2016deep"
-    implementation: ClassVar[str] = "regathlon_vision.models.torchvision:build_resnet50"
+    implementation: ClassVar[str] = "regathlon_vision.models.torchvision:build_bottleneck_resnet"
+    blocks: ClassVar[tuple[int, ...]] = (3, 4, 6, 3)
     small_stem: bool | None = None
     tweaked: bool = False
+
+
+@dataclass(frozen=True)
+class ResNet152Settings(ResNet50Settings):
+    """torchvision's ResNet-152, untrained; its settings are those of ``resnet50``."""
+
+    name: ClassVar[str] = "resnet152"
+    summary: ClassVar[str] = "torchvision's ResNet-152; ResNet-152-D with tweaked=true"
+    citation: ClassVar[str] = "he2016deep"
+    blocks: ClassVar[tuple[int, ...]] = (3, 8, 36, 3)
 
 
 @dataclass(frozen=True)

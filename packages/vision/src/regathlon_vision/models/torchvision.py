@@ -30,9 +30,10 @@ def build_resnet18(settings: ResNet18Settings, task: Task) -> nn.Module:
     return _with_stem(model, task.in_channels, small=settings.small_stem)
 
 
-def build_resnet50(settings: ResNet50Settings, task: Task) -> nn.Module:
-    """Build ResNet-50, or ResNet-50-D, for a task's images and classes."""
-    model: nn.Module = torchvision.models.resnet50(num_classes=len(task.classes))
+def build_bottleneck_resnet(settings: ResNet50Settings, task: Task) -> nn.Module:
+    """Build a ResNet of bottlenecks, or its D-type, for a task's images and classes."""
+    bottleneck = torchvision.models.resnet.Bottleneck
+    model: nn.Module = torchvision.models.ResNet(bottleneck, list(settings.blocks), len(task.classes))
     small = is_small(task) if settings.small_stem is None else settings.small_stem
     _with_stem(model, task.in_channels, small=small)
     if settings.tweaked:

@@ -1,0 +1,1 @@
+"""Knowledge distillation: learn from the softened outputs of a trained teacher."""
