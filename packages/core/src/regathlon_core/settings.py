@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import importlib.util
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -209,8 +210,25 @@ class EvaluationSettings(Applicable):
 class ModelSettings(Declaration):
     """Declares a model of a task; the implementation is called with the settings and the task."""
 
+    requires: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Modules that it needs and its package does not bring by itself, and what to install for each."""
+
+    def missing(self) -> str | None:
+        """Return why it cannot be built here, or None where it can; nothing is imported."""
+        for module, install in self.requires.items():
+            if importlib.util.find_spec(module) is None:
+                return f"{self.name} needs {module}, which is not installed: pip install '{install}'"
+        return None
+
     def build(self, task: Task) -> torch.nn.Module:
-        """Return a freshly initialised model that fits the task (classes, channels)."""
+        """Return a freshly initialised model that fits the task (classes, channels).
+
+        Raises:
+            UserError: A module that it needs is not installed; or its implementation says why it cannot be built.
+        """
+        missing = self.missing()
+        if missing is not None:
+            raise UserError(f"{missing}.")
         model: torch.nn.Module = self.load()(self, task)
         return model
 

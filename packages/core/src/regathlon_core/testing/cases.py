@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regathlon_core.features import Hook
 from regathlon_core.regularizer import Regularizer, build_regularizer
 from regathlon_core.rng import SampleDraw, global_stream, stream
-from regathlon_core.settings import RegularizerSettings, TaskSettings
+from regathlon_core.settings import ModelSettings, RegularizerSettings, TaskSettings
 from regathlon_core.task import Batch, Task
 
 ENTRY_POINTS = "regathlon.regularizers"
@@ -86,6 +86,13 @@ def fresh_model(task: Task, seed: int = 0, which: int = 0) -> nn.Module:
     """Return one of a task's models, freshly initialised; torch's global generator is left as it was."""
     with global_stream(seed, "init"):
         return task.settings.models[which]().build(task)
+
+
+def buildable_models(task: Task) -> Iterator[tuple[int, type[ModelSettings]]]:
+    """Yield the number and the declaration of each of a task's models that nothing is missing for here."""
+    for which, settings in enumerate(task.settings.models):
+        if settings().missing() is None:
+            yield which, settings
 
 
 def training_batches(task: Task, count: int, size: int = 8) -> list[Batch]:
