@@ -435,11 +435,12 @@ def test_gradaug_resumes_to_the_bit(task, tmp_path, labels):
 @pytest.mark.slow
 def test_it_learns():
     task = DetectionScenesTask()
-    recipe = dataclasses.replace(task.settings.recipe, budget=Budget(steps=200), eval_every=99)
+    recipe = dataclasses.replace(task.settings.recipe, budget=Budget(steps=64), batch_size=4, eval_every=99)
     with global_stream(0, "init"):
         model = MMDetMaskRCNNSettings(depth=18, width=16, channels=32, anchor_scale=2).build(task)
-    short = DetectionScenesTask()
+    short = copy.copy(task)
     short.evaluation_order = lambda split, batch_size: task.evaluation_order(split, 16)[:2]
-    found = fit(model, short, recipe=recipe, seed=0).history[-1].test
-    assert found["box_ap50"] > 0.05
-    assert found["mask_ap50"] > 0.02
+    last = fit(model, short, recipe=recipe, seed=0).history[-1]
+    assert last.train_loss < 2.5  # it begins at 4
+    assert last.test["box_ap50"] > 0.01  # 0.046, and 0.1 after 120 steps; untrained 0.000
+    assert last.test["mask_ap50"] > 0.003

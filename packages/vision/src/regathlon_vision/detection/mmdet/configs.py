@@ -26,7 +26,7 @@ def two_stage_config(
     """
     first = settings.width * (1 if settings.depth < 50 else 4)
     channels = settings.channels
-    config = {
+    config: dict[str, Any] = {
         "backbone": {
             "type": "ResNet",
             "depth": settings.depth,
