@@ -102,6 +102,7 @@ def main() -> int:
         floor = counted[name] / counted[f"{back_end} plain"]
         ratio = times.ratio(name, f"{back_end} plain")
         beside = times.ratio(name, f"{back_ends[0]} {variant}")
+        arithmetic = counted[name] / counted[f"{back_ends[0]} {variant}"]
         over = ratio.cpu / floor
         table[name] = {
             "cpu": ratio.cpu,
@@ -109,10 +110,15 @@ def main() -> int:
             "milliseconds": ratio.milliseconds,
             "floor": floor,
             f"over_{back_ends[0]}": beside.cpu,
+            f"arithmetic_over_{back_ends[0]}": arithmetic,
         }
         print(
             f"  {name:32} cpu {ratio.cpu:6.3f}  floor {floor:6.3f}  cpu/floor {over:6.3f}  {ratio.milliseconds:9.1f} ms"
-            + (f"  over {back_ends[0]} {beside.cpu:6.3f}" if len(back_ends) > 1 else "")
+            + (
+                f"  over {back_ends[0]}: cpu {beside.cpu:6.3f}  arithmetic {arithmetic:6.3f}"
+                if len(back_ends) > 1
+                else ""
+            )
         )
         worst = max(worst, over)
     if options.json is not None:
