@@ -28,22 +28,42 @@ class Ratio:
     milliseconds: float
 
 
-def compare(
-    variants: Mapping[str, Callable[[], object]], rounds: int, *, calls: int = 1, warm_up: int = 2
-) -> dict[str, Ratio]:
-    """Time variants side by side: every round runs each of them, and ratios are taken within a round.
+@dataclass(frozen=True)
+class Times:
+    """Seconds of every variant in every round.
 
-    A machine that is slow for a while is slow for all variants of a round, so it cancels out; the order turns
+    Attributes:
+        wall: Elapsed, by name.
+        cpu: Of the process.
+        calls: Calls of each variant in a round.
+    """
+
+    wall: Mapping[str, list[float]]
+    cpu: Mapping[str, list[float]]
+    calls: int
+
+    def ratio(self, name: str, beside: str) -> Ratio:
+        """Return the cost of a variant over that of another; each ratio is taken within a round."""
+        wall, cpu = (
+            statistics.median(a / b for a, b in zip(times[name], times[beside], strict=True))
+            for times in (self.wall, self.cpu)
+        )
+        return Ratio(wall, cpu, 1000 * statistics.median(self.cpu[name]) / self.calls)
+
+
+def measure(
+    variants: Mapping[str, Callable[[], object]], rounds: int, *, calls: int = 1, warm_up: int = 2
+) -> Times:
+    """Time variants side by side: every round runs each of them.
+
+    A machine that is slow for a while is slow for all variants of a round, so it cancels out in ratios; the order turns
     from round to round, so that no variant is always the first.
 
     Args:
-        variants: What to run, by name; the first is what the others are compared with.
-        rounds: How many ratios the medians are of.
+        variants: What to run, by name.
+        rounds: How many times each is measured.
         calls: Calls of each variant in a round.
         warm_up: Calls of each before the first round.
-
-    Returns:
-        The ratios by name, in the order given; those of the first are 1.
     """
     names = list(variants)
     for name in names:
@@ -60,14 +80,26 @@ def compare(
             _synchronize()
             cpu[name].append(time.process_time() - cpu_start)
             wall[name].append(time.perf_counter() - wall_start)
+    return Times(wall, cpu, calls)
 
-    def ratio(times: Mapping[str, list[float]], name: str) -> float:
-        return statistics.median(a / b for a, b in zip(times[name], times[names[0]], strict=True))
 
-    return {
-        name: Ratio(ratio(wall, name), ratio(cpu, name), 1000 * statistics.median(cpu[name]) / calls)
-        for name in names
-    }
+def compare(
+    variants: Mapping[str, Callable[[], object]], rounds: int, *, calls: int = 1, warm_up: int = 2
+) -> dict[str, Ratio]:
+    """Return what variants cost over the first of them, timed side by side as ``measure`` does.
+
+    Args:
+        variants: What to run, by name; the first is what the others are compared with.
+        rounds: How many ratios the medians are of.
+        calls: Calls of each variant in a round.
+        warm_up: Calls of each before the first round.
+
+    Returns:
+        The ratios by name, in the order given; those of the first are 1.
+    """
+    times = measure(variants, rounds, calls=calls, warm_up=warm_up)
+    first = next(iter(variants))
+    return {name: times.ratio(name, first) for name in variants}
 
 
 def report(

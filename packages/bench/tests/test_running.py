@@ -279,6 +279,19 @@ def test_the_model_that_a_trial_keeps_teaches_another(run, suite_file, tmp_path)
     assert {row["status"] for row in rows(run, tmp_path / "out")} == {"done"}
 
 
+def test_a_model_that_lacks_a_module_is_skipped_and_says_what_to_install(run, suite_file, tmp_path):
+    suite = suite_file(
+        "tasks: [toy/blobs]\nmodels: {toy/blobs: [mlp, lacking_mlp]}\nregularizers: [none]\nseeds: 1\n"
+    )
+    code, table, _ = run("run", suite, "--out", tmp_path / "out")
+    assert code == 0
+    wanted = "lacking_mlp needs toyplug_extra, which is not installed: pip install 'toyplug[extra]'"
+    assert wanted in " ".join(table.split())
+    assert [row["model"] for row in rows(run, tmp_path / "out") if row["status"] == "skipped"] == [
+        "lacking_mlp"
+    ]
+
+
 def test_a_suite_of_which_nothing_can_run_is_an_invalid_plan(run, suite_file, tmp_path):
     suite = suite_file("tasks: [toy/downloaded]\nregularizers: [none]\n")
     code, _, said = run("run", suite, "--out", tmp_path / "out", "--data", tmp_path)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import importlib
 import importlib.util
+import re
 
 import pytest
 import torch
@@ -20,11 +21,13 @@ from regathlon_vision.detection import (
     FrozenBatchNorm,
     Images,
     MaskRCNNSettings,
+    MMDetFasterRCNNSettings,
+    MMDetMaskRCNNSettings,
     PaddedImages,
     SmallMaskRCNNSettings,
     load_backbone,
 )
-from regathlon_vision.detection.regions import box_features, class_logits
+from regathlon_vision.detection.regions import pooled_boxes
 
 SMALL = SmallMaskRCNNSettings(width=10, channels=8, proposals=16)
 
@@ -112,7 +115,7 @@ def test_a_soft_label_is_what_the_full_network_says_of_its_own_boxes(task, model
     model.train()
     with global_stream(0, "sampling"):
         full = task.predict(model, batch)
-    own = class_logits(full.heads, full.features, full.boxes, full.sizes)
+    own = full.stages.class_logits(full.features, full.boxes, full.sizes)
     assert torch.equal(own, full.logits)
     view = next(view for view in task.views(batch, stream(0, "views")) if view.batch is not batch)
     aligned = view.align(full)
@@ -123,13 +126,13 @@ def test_a_soft_label_is_what_the_full_network_says_of_its_own_boxes(task, model
     with run_as(model, PassRole.SUB), global_stream(0, "sampling"):
         taught = task.predict(model, view.batch)
     loss = task.soft_loss(taught, aligned)
-    said = class_logits(taught.heads, taught.features, aligned.boxes, taught.sizes)
+    said = taught.stages.class_logits(taught.features, aligned.boxes, taught.sizes)
     p, q = said.softmax(1), full.logits.softmax(1)
     assert float(loss.detach()) == pytest.approx(float((q * (q / p).log()).sum(1).mean().detach()), rel=1e-4)
 
 
-@pytest.mark.parametrize("ratio", [1, 2, 3])
-def test_box_features_are_those_of_roi_align(ratio):
+@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+def test_pooled_boxes_are_those_of_roi_align(ratio):
     generator = torch.Generator().manual_seed(ratio)
     features = {
         name: torch.randn(6, 5, 48 // 2**at, 64 // 2**at, generator=generator)
@@ -137,17 +140,10 @@ def test_box_features_are_those_of_roi_align(ratio):
     }
     corners = torch.rand(6, 2, 2, generator=generator) * torch.tensor([60.0, 44.0])
     boxes = torch.cat([corners.amin(1), corners.amax(1) + 1], dim=1)
-
-    class Heads(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.box_roi_pool = MultiScaleRoIAlign(
-                ["a", "b"], (5, 3), ratio, canonical_scale=20, canonical_level=2
-            )
-
-    heads = Heads()
-    wanted = heads.box_roi_pool(features, list(boxes[:, None]), [(48, 64)] * 6)
-    found = box_features(heads, features, boxes, (48, 64))
+    pool = MultiScaleRoIAlign(["a", "b"], (5, 3), ratio, canonical_scale=20, canonical_level=2)
+    wanted = pool(features, list(boxes[:, None]), [(48, 64)] * 6)
+    levels = list(features.values())
+    found = pooled_boxes(levels, boxes, height=48, size=(5, 3), samples=ratio, canonical=(20, 2))
     assert found.shape == (6, 5, 5, 3)
     assert torch.allclose(found, wanted, atol=1e-4)
 
@@ -251,6 +247,25 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_nothing_is_frozen_without_weights(settings):
     with pytest.raises(UserError, match="Without weights"):
         MaskRCNNSettings(**settings)
+
+
+@pytest.mark.parametrize("settings", [MMDetMaskRCNNSettings(depth=18), MMDetFasterRCNNSettings()], ids=str)
+def test_without_mmdetection_its_models_say_how_to_get_it(task, settings, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *args: None if name == "mmdet" else found(name, *args)
+    )
+    wanted = f"{settings.name} needs mmdet, which is not installed: pip install 'regathlon-vision[mmdet]'"
+    assert settings.missing() == wanted
+    with pytest.raises(UserError, match=re.escape(wanted)):
+        settings.build(task)
+
+
+def test_settings_of_mmdetections_models_are_checked():
+    with pytest.raises(UserError, match="width=64, not 32"):
+        MMDetMaskRCNNSettings(weights="resnet50.pt", width=32)
+    with pytest.raises(UserError, match="anchor_scale must be at least 1"):
+        MMDetFasterRCNNSettings(anchor_scale=0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mmdet") is not None, reason="MMDetection is installed")

@@ -13,6 +13,7 @@ import enum
 import functools
 import hashlib
 import importlib
+import importlib.util
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -89,6 +90,8 @@ class Declaration:
     """Whom to cite: keys of the ``references.bib`` beside it, separated by spaces; a card's BibTeX needs none."""
     weight_files: ClassVar[tuple[str, ...]] = ()
     """Settings that name a file with the weights of a trained model, or are empty: it is known by its contents."""
+    requires: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Modules that it needs and its package does not bring by itself, and what to install for each."""
 
     # A mapping would not be hashable, so settings are scalars or tuples of scalars.
     def settings(self) -> dict[str, Any]:
@@ -108,7 +111,10 @@ class Declaration:
         return {"name": self.name, "version": self.version, "settings": settings}
 
     def missing(self) -> str | None:
-        """Return which file of weights is not there, in words, or None where none is missing."""
+        """Return why it cannot be built here, in words, or None where it can: a module or a file of weights is not there."""
+        for module, install in self.requires.items():
+            if importlib.util.find_spec(module) is None:
+                return f"{self.name} needs {module}, which is not installed: pip install '{install}'"
         for name in self.weight_files:
             path = getattr(self, name)
             if path and not Path(path).expanduser().is_file():
@@ -237,7 +243,14 @@ class ModelSettings(Declaration):
     """Declares a model of a task; the implementation is called with the settings and the task."""
 
     def build(self, task: Task) -> torch.nn.Module:
-        """Return a freshly initialised model that fits the task (classes, channels)."""
+        """Return a freshly initialised model that fits the task (classes, channels).
+
+        Raises:
+            UserError: A module that it needs is not installed; or its implementation says why it cannot be built.
+        """
+        missing = self.missing()
+        if missing is not None:
+            raise UserError(f"{missing}.")
         model: torch.nn.Module = self.load()(self, task)
         return model
 

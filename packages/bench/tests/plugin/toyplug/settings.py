@@ -39,6 +39,14 @@ class MlpSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
+class LackingSettings(MlpSettings):
+    """Needs a module that is nowhere."""
+
+    name: ClassVar[str] = "lacking_mlp"
+    requires: ClassVar[dict[str, str]] = {"toyplug_extra": "toyplug[extra]"}
+
+
+@dataclass(frozen=True)
 class BlobsSettings(TaskSettings):
     """Three Gaussian blobs."""
 
@@ -47,7 +55,7 @@ class BlobsSettings(TaskSettings):
     implementation: ClassVar[str] = "toyplug.implementation:Blobs"
     dataset: ClassVar[str] = "blobs"
     provides: ClassVar[frozenset[str]] = frozenset({"class_labels", "sample_labels", "soft_loss"})
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (MlpSettings, LinearSettings)
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (MlpSettings, LinearSettings, LackingSettings)
     recipe: ClassVar[Recipe] = Recipe(lr=0.05, batch_size=16, budget=Budget(epochs=3))
     metric: ClassVar[str] = "accuracy"
     spread: float = 0.7

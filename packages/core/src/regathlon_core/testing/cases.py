@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from regathlon_core.features import Hook
 from regathlon_core.regularizer import Regularizer, build_regularizer
 from regathlon_core.rng import SampleDraw, global_stream, stream
-from regathlon_core.settings import RegularizerSettings, TaskSettings
+from regathlon_core.settings import ModelSettings, RegularizerSettings, TaskSettings
 from regathlon_core.task import Batch, Task
 
 ENTRY_POINTS = "regathlon.regularizers"
@@ -118,6 +118,13 @@ def _folder() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="regathlon-kit-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
+
+
+def buildable_models(task: Task) -> Iterator[tuple[int, type[ModelSettings]]]:
+    """Yield the number and the declaration of each of a task's models that nothing is missing for here."""
+    for which, settings in enumerate(task.settings.models):
+        if settings().missing() is None:
+            yield which, settings
 
 
 def training_batches(task: Task, count: int, size: int = 8) -> list[Batch]:

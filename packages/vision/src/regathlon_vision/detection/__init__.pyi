@@ -12,11 +12,14 @@ from .settings import (
     FasterRCNNSettings,
     FolderSettings,
     MaskRCNNSettings,
+    MMDetFasterRCNNSettings,
+    MMDetMaskRCNNSettings,
     NucleiSettings,
     SmallFasterRCNNSettings,
     SmallMaskRCNNSettings,
 )
-from .task import DetectionTask, Trained
+from .stages import Trained, TwoStages, two_stages
+from .task import DetectionTask
 
 __all__ = [
     "Annotations",
@@ -34,6 +37,8 @@ __all__ = [
     "ImageRecord",
     "Images",
     "Instance",
+    "MMDetFasterRCNNSettings",
+    "MMDetMaskRCNNSettings",
     "MaskRCNNSettings",
     "NucleiSettings",
     "PaddedImages",
@@ -41,7 +46,9 @@ __all__ = [
     "SmallFasterRCNNSettings",
     "SmallMaskRCNNSettings",
     "Trained",
+    "TwoStages",
     "from_coco",
     "load_backbone",
     "read_annotations",
+    "two_stages",
 ]

@@ -144,19 +144,16 @@ def load_backbone(body: nn.Module, path: Path) -> None:
 
 
 def _resnet_fpn(settings: ResNetFPNSettings, task: Task) -> nn.Module:
-    pretrained = bool(settings.weights)
-    norm_kind = settings.norm or ("frozen" if pretrained else "batch")
-    norm = FrozenBatchNorm if norm_kind == "frozen" else nn.BatchNorm2d
+    norm = FrozenBatchNorm if settings.norms_frozen else nn.BatchNorm2d
     network = getattr(resnet, f"resnet{settings.depth}")(norm_layer=norm)
     if task.in_channels != 3:
         network.conv1 = nn.Conv2d(task.in_channels, 64, 7, stride=2, padding=3, bias=False)
     wide = network.fc.in_features
     levels = {f"layer{number}": str(number - 1) for number in range(1, 5)}
-    if pretrained:
+    if settings.weights:
         del network.fc
         load_backbone(network, Path(settings.weights).expanduser())
-    frozen = settings.frozen_stages if settings.frozen_stages is not None else 2 * pretrained
-    for stage in _STAGES[:frozen]:
+    for stage in _STAGES[: settings.stages_frozen]:
         for name in (stage,) if isinstance(stage, str) else stage:
             network.get_submodule(name).requires_grad_(False)
     sides = [wide // 8, wide // 4, wide // 2, wide]

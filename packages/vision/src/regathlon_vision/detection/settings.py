@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from regathlon_core.errors import UserError, unknown
@@ -44,6 +45,16 @@ class ResNetFPNSettings(ModelSettings):
         if not self.weights and (self.norm == "frozen" or self.frozen_stages):
             raise UserError("Without weights there is nothing to freeze: give weights, or norm=batch.")
 
+    @property
+    def norms_frozen(self) -> bool:
+        """Whether batch-norm in the backbone rests."""
+        return self.norm == "frozen" or (self.norm is None and bool(self.weights))
+
+    @property
+    def stages_frozen(self) -> int:
+        """How many stages of the backbone are not trained."""
+        return self.frozen_stages if self.frozen_stages is not None else 2 * bool(self.weights)
+
 
 @dataclass(frozen=True)
 class MaskRCNNSettings(ResNetFPNSettings):
@@ -63,6 +74,53 @@ class FasterRCNNSettings(ResNetFPNSettings):
     summary: ClassVar[str] = "Faster R-CNN on a ResNet-50 with FPN"
     implementation: ClassVar[str] = "regathlon_vision.detection.models:build_faster_rcnn"
     citation: ClassVar[str] = "ren2015faster lin2017feature"
+
+
+@dataclass(frozen=True)
+class MMDetSettings(ResNetFPNSettings):
+    """What MMDetection's detectors on a ResNet with a feature pyramid (FPN) have in common.
+
+    Defaults are those of its configs but for the backbone, which is trained as a whole unless it is given weights. Frozen
+    stages rest as MMDetection's do, batch-norm's statistics included.
+
+    Attributes:
+        width: Channels of the backbone's first group; 64 with weights.
+        channels: Channels of the feature pyramid and of the heads; the fully connected layers have four times as many.
+        anchor_scale: Side of a square anchor in strides of its level, which are 4, 8, 16, 32 and 64 pixels.
+    """
+
+    requires: ClassVar[Mapping[str, str]] = MappingProxyType({"mmdet": "regathlon-vision[mmdet]"})
+    width: int = 64
+    channels: int = 256
+    anchor_scale: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("width", "channels", "anchor_scale"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field} must be at least 1, not {getattr(self, field)}.")
+        if self.weights and self.width != 64:
+            raise UserError(f"Weights are those of a backbone with width=64, not {self.width}.")
+
+
+@dataclass(frozen=True)
+class MMDetMaskRCNNSettings(MMDetSettings):
+    """MMDetection's Mask R-CNN on a ResNet with FPN."""
+
+    name: ClassVar[str] = "mmdet_mask_rcnn"
+    summary: ClassVar[str] = "MMDetection's Mask R-CNN on a ResNet-50 with FPN"
+    implementation: ClassVar[str] = "regathlon_vision.detection.mmdet.detector:build_mask_rcnn"
+    citation: ClassVar[str] = "he2017mask lin2017feature chen2019mmdetection"
+
+
+@dataclass(frozen=True)
+class MMDetFasterRCNNSettings(MMDetSettings):
+    """MMDetection's Faster R-CNN on a ResNet with FPN: boxes, no masks."""
+
+    name: ClassVar[str] = "mmdet_faster_rcnn"
+    summary: ClassVar[str] = "MMDetection's Faster R-CNN on a ResNet-50 with FPN"
+    implementation: ClassVar[str] = "regathlon_vision.detection.mmdet.detector:build_faster_rcnn"
+    citation: ClassVar[str] = "ren2015faster lin2017feature chen2019mmdetection"
 
 
 @dataclass(frozen=True)
@@ -134,7 +192,12 @@ class DetectionScenesSettings(DetectionSettings):
     summary: ClassVar[str] = "handwritten digits on coloured canvases, 32x32 pixels: boxes and masks"
     implementation: ClassVar[str] = "regathlon_vision.detection.scenes:DetectionScenesTask"
     dataset: ClassVar[str] = "digit-scenes"
-    models: ClassVar[tuple[type[ModelSettings], ...]] = (SmallMaskRCNNSettings, SmallFasterRCNNSettings)
+    models: ClassVar[tuple[type[ModelSettings], ...]] = (
+        SmallMaskRCNNSettings,
+        SmallFasterRCNNSettings,
+        MMDetMaskRCNNSettings,
+        MMDetFasterRCNNSettings,
+    )
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adamw",
         lr=3e-3,
@@ -204,6 +267,8 @@ class CocoSettings(CocoFolderSettings):
         FasterRCNNSettings,
         SmallMaskRCNNSettings,
         SmallFasterRCNNSettings,
+        MMDetMaskRCNNSettings,
+        MMDetFasterRCNNSettings,
     )
     # The schedule called 1x: 12 epochs, a tenth of the rate after 8 and 11, 500 steps of warm-up.
     recipe: ClassVar[Recipe] = Recipe(
@@ -251,6 +316,8 @@ class NucleiSettings(CocoFolderSettings):
         SmallFasterRCNNSettings,
         MaskRCNNSettings,
         FasterRCNNSettings,
+        MMDetMaskRCNNSettings,
+        MMDetFasterRCNNSettings,
     )
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adamw",

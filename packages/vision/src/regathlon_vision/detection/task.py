@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,31 +18,10 @@ from regathlon_core.task import Batch, Split, Task, View
 from regathlon_vision.detection.average_precision import DetectionMetrics
 from regathlon_vision.detection.coco import Annotations, Instance, decode
 from regathlon_vision.detection.images import Images
-from regathlon_vision.detection.regions import box_features, class_logits
 from regathlon_vision.detection.settings import DetectionSettings
-from regathlon_vision.models import points
+from regathlon_vision.detection.stages import Trained, two_stages
 
 Target = dict[str, Tensor]
-
-
-class Trained(NamedTuple):
-    """What a pass of a detector in training mode leaves.
-
-    Attributes:
-        losses: torchvision's losses by name, scalars.
-        features: The levels of the feature pyramid by name, [B, C, H, W].
-        sizes: Height and width of every image.
-        boxes: The regions that the second stage was trained on, float32 [R, 4] per image.
-        logits: Their class logits, [sum of R, K + 1].
-        heads: The second stage.
-    """
-
-    losses: dict[str, Tensor]
-    features: dict[str, Tensor]
-    sizes: tuple[tuple[int, int], ...]
-    boxes: list[Tensor]
-    logits: Tensor
-    heads: nn.Module
 
 
 class DetectionTask(Task):
@@ -53,8 +32,9 @@ class DetectionTask(Task):
     uint8 [N, H, W] where every object has one, ``record`` int64 [2], its place in ``annotations``. Crowds are not among
     them.
 
-    Models are torchvision's two-stage detectors whose ``transform`` is ``PaddedImages``, since images come resized. A
-    model in training mode returns its losses, in evaluation mode its detections.
+    Models are detectors of two stages: torchvision's whose ``transform`` is ``PaddedImages``, since images come resized, or
+    any that says by a method ``two_stages()`` what the tasks ask (``TwoStages``). A model in training mode returns its
+    losses, in evaluation mode its detections.
 
     Subclasses set ``annotations`` and ``statistics`` and implement ``read``.
     """
@@ -115,20 +95,7 @@ class DetectionTask(Task):
         """Return ``Trained`` in training mode, else detections: a mapping per image, in pixels of the inputs."""
         if not model.training:
             return model(batch.inputs)
-        heads: Any = model.roi_heads
-        regions: list[tuple[Any, ...]] = []
-        logits: list[Tensor] = []
-        hooks = (
-            heads.box_roi_pool.register_forward_hook(lambda module, args, out: regions.append(args)),
-            heads.box_predictor.register_forward_hook(lambda module, args, out: logits.append(out[0])),
-        )
-        try:
-            losses = model(batch.inputs, batch.targets)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        features, boxes, sizes = regions[-1]  # a sub-network is traced before it first runs
-        return Trained(losses, dict(features), tuple(sizes), list(boxes), logits[-1], heads)
+        return two_stages(model).learn(batch.inputs, batch.targets)
 
     def criterion(self, outputs: Trained, batch: Batch) -> Tensor:
         """Return the sum of the model's losses."""
@@ -136,19 +103,11 @@ class DetectionTask(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the model's losses; in evaluation mode too, where the layers stay in it."""
-        parts = [model, model.get_submodule("rpn"), model.get_submodule("roi_heads")]
-        flags = [(part, part.training) for part in parts]
-        try:
-            for part, _ in flags:
-                part.training = True  # this decides whether losses or detections are made
-            return super().loss(model, batch)
-        finally:
-            for part, training in flags:
-                part.training = training
+        return self.criterion(two_stages(model).learn(batch.inputs, batch.targets), batch)
 
     def soft_loss(self, outputs: Trained, reference: Trained) -> Tensor:
         """Return KL(reference || outputs) of the class probabilities of the reference's regions, averaged over them."""
-        logits = class_logits(outputs.heads, outputs.features, reference.boxes, outputs.sizes)
+        logits = outputs.stages.class_logits(outputs.features, reference.boxes, outputs.sizes)
         return super().soft_loss(logits, reference.logits)
 
     def metrics(self) -> DetectionMetrics:
@@ -165,16 +124,17 @@ class DetectionTask(Task):
 
     def features(self, model: nn.Module) -> Sequence[FeaturePoint]:
         """Return the outputs of the backbone's residual blocks; those of its last two groups are default ones."""
-        body: nn.Module = model.get_submodule("backbone.body")
-        return points.residual_points(body, "backbone.body.")
+        return two_stages(model).feature_points()
 
     def output_layers(self, model: nn.Module) -> Sequence[str]:
         """Return the pyramid and both stages: sub-networks are narrow in the backbone and where it enters the pyramid."""
-        return ("backbone.fpn", "rpn", "roi_heads")
+        stages = two_stages(model)
+        return (f"{stages.backbone}.{stages.pyramid}", *stages.heads)
 
     def narrowed(self, model: nn.Module) -> tuple[nn.Module, Sequence[str]]:
         """Return the backbone with its pyramid, which keeps its outputs: the many small calls behind it stay as they are."""
-        return model.get_submodule("backbone"), ("fpn",)
+        stages = two_stages(model)
+        return model.get_submodule(stages.backbone), (stages.pyramid,)
 
     def views(self, batch: Batch, generator: torch.Generator, kinds: Sequence[str] = ()) -> Iterator[View]:
         """Yield the batch resized, with boxes and masks, all its images by one random factor ("scale").
@@ -227,13 +187,8 @@ class DetectionTask(Task):
                 boxes.append(batch.inputs.padded.new_tensor([0.0, 0.0, width, height]))
                 labels.append(torch.zeros((), dtype=torch.int64, device=batch.inputs.padded.device))
 
-        def score(model: Any, inputs: Images) -> Tensor:
-            images, _ = model.transform(inputs)
-            features = model.backbone(images.tensors)
-            size = images.tensors.shape[-2:]
-            pooled = box_features(model.roi_heads, features, torch.stack(boxes), size)
-            logits: Tensor = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))[0]
-            return logits
+        def score(model: nn.Module, inputs: Images) -> Tensor:
+            return two_stages(model).explained_logits(inputs, torch.stack(boxes))
 
         return score, torch.stack(labels)
 

@@ -1,7 +1,8 @@
-"""GradAug in MMDetection: a hook for configs, used with mmengine's own ``Runner``.
+"""MMDetection: its detectors as models of our tasks (``detector``), and GradAug as a hook for its own configs.
 
-Importing this package registers ``GradAugHook`` (``custom_imports`` of a config does it). Where mmcv was installed without
-its compiled operators, those that two-stage detectors need are taken from torchvision.
+Models are trained by our engine, the hook is used with mmengine's ``Runner``. Importing this package registers ``GradAugHook``
+(``custom_imports`` of a config does it). Where mmcv was installed without its compiled operators, those that two-stage
+detectors need are taken from torchvision.
 
 Raises:
     UserError: MMDetection is not installed.
