@@ -59,7 +59,7 @@ def _by_distances(centers: Tensor, points: Tensor, find: Callable[[Tensor], Tens
     """Return what is found in the squared distances [B, M, N], on a CPU cloud by cloud: the table stays in the cache."""
     if points.device.type != "cpu" or not len(points):
         return find(squared_distances(centers, points))
-    clouds = zip(centers.split(1), points.split(1), strict=True)
+    clouds = zip(centers[:, None], points[:, None], strict=True)
     return torch.cat([find(squared_distances(center, cloud)) for center, cloud in clouds])
 
 
@@ -84,7 +84,7 @@ def smallest(values: Tensor, k: int) -> Tensor:
         return values.sort(dim=-1, stable=True).indices[..., :k]
     piles = -(-total // _PILE)
     dealt = F.pad(values, (0, piles * _PILE - total), value=torch.inf)
-    minima = dealt.unflatten(-1, (_PILE, piles)).amin(dim=-2)
+    minima = dealt.view(*values.shape[:-1], _PILE, piles).amin(dim=-2)
     near = minima.topk(k + 1, largest=False, sorted=False).indices
     members = (near[..., None, :] + piles * torch.arange(_PILE, device=values.device)[:, None]).flatten(-2)
     found, order = dealt.gather(-1, members).topk(k + 1, largest=False)
