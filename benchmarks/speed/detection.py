@@ -83,7 +83,7 @@ def main() -> int:
     }
     steps: dict[str, Callable[[], None]] = {}
     back_ends = options.back_ends or [
-        name for name, settings in BACK_ENDS.items() if settings().missing() is None
+        name for name, settings in BACK_ENDS.items() if settings().not_installed() is None
     ]
     for back_end in back_ends:
         with global_stream(0, "init"):

@@ -256,7 +256,7 @@ def test_without_mmdetection_its_models_say_how_to_get_it(task, settings, monkey
         importlib.util, "find_spec", lambda name, *args: None if name == "mmdet" else found(name, *args)
     )
     wanted = f"{settings.name} needs mmdet, which is not installed: pip install 'regathlon-vision[mmdet]'"
-    assert settings.missing() == wanted
+    assert settings.not_installed() == wanted
     with pytest.raises(UserError, match=re.escape(wanted)):
         settings.build(task)
 

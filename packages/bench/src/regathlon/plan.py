@@ -191,7 +191,7 @@ def _expand(suite: Suite, data: Path | None) -> Iterator[Cell]:
                     for parts in suite.regularizers:
                         if any(entry.matches(task, model, parts, seed) for entry in suite.exclude):
                             continue
-                        reason = _refusal(task, parts) or model.missing() or found[task.dataset]
+                        reason = _refusal(task, parts) or model.not_installed() or found[task.dataset]
                         names = _names(task, model, parts, seed)
                         if reason is not None:
                             yield Cell(names, reason=reason)

@@ -213,8 +213,8 @@ class ModelSettings(Declaration):
     requires: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Modules that it needs and its package does not bring by itself, and what to install for each."""
 
-    def missing(self) -> str | None:
-        """Return why it cannot be built here, or None where it can; nothing is imported."""
+    def not_installed(self) -> str | None:
+        """Return which module that it needs is not installed, in words, or None; nothing is imported."""
         for module, install in self.requires.items():
             if importlib.util.find_spec(module) is None:
                 return f"{self.name} needs {module}, which is not installed: pip install '{install}'"
@@ -226,9 +226,9 @@ class ModelSettings(Declaration):
         Raises:
             UserError: A module that it needs is not installed; or its implementation says why it cannot be built.
         """
-        missing = self.missing()
-        if missing is not None:
-            raise UserError(f"{missing}.")
+        reason = self.not_installed()
+        if reason is not None:
+            raise UserError(f"{reason}.")
         model: torch.nn.Module = self.load()(self, task)
         return model
 

@@ -88,10 +88,10 @@ def fresh_model(task: Task, seed: int = 0, which: int = 0) -> nn.Module:
         return task.settings.models[which]().build(task)
 
 
-def buildable_models(task: Task) -> Iterator[tuple[int, type[ModelSettings]]]:
-    """Yield the number and the declaration of each of a task's models that nothing is missing for here."""
+def installed_models(task: Task) -> Iterator[tuple[int, type[ModelSettings]]]:
+    """Yield the number and the declaration of each of a task's models whose modules are installed here."""
     for which, settings in enumerate(task.settings.models):
-        if settings().missing() is None:
+        if settings().not_installed() is None:
             yield which, settings
 
 

@@ -17,7 +17,7 @@ from regathlon_core.features import hook_point
 from regathlon_core.rng import SampleDraw, global_stream, stream
 from regathlon_core.settings import CAPABILITIES
 from regathlon_core.task import Batch, Mixed, Split, Task
-from regathlon_core.testing.cases import buildable_models, fresh_model, looking, shortened, training_batches
+from regathlon_core.testing.cases import fresh_model, installed_models, looking, shortened, training_batches
 from regathlon_core.testing.regularizer_rules import assert_declaration
 from regathlon_core.testing.trees import copied, difference, tensors
 
@@ -174,7 +174,7 @@ def models_train_and_evaluate(task: Task) -> None:
     """Every model trains a step with a gradient for each parameter, and evaluation reports the metric."""
     short = shortened(task, batches=2)
     batch = training_batches(task, 1)[0]
-    for which, settings in buildable_models(task):
+    for which, settings in installed_models(task):
         model = fresh_model(task, which=which).train()
         twin = fresh_model(task, which=which)
         gap = difference(model.state_dict(), twin.state_dict())
@@ -222,7 +222,7 @@ def features_are_there(task: Task) -> None:
     if "features" not in task.settings.provides:
         raise SkipTest(f"{task.settings.name} offers no features")
     batch = training_batches(task, 1)[0]
-    for which, settings in buildable_models(task):
+    for which, settings in installed_models(task):
         model = fresh_model(task, which=which).train()
         points = task.features(model)
         assert any(point.default for point in points), f"{settings.name} has no default feature point"
