@@ -1,7 +1,9 @@
 """Declarations: how they are written, when they refuse, how several act together; and errors in words."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ import pytest
 from regathlon_core import RegularizerSettings, Stage, UserError, check_composition
 from regathlon_core.errors import nearest, unknown
 from regathlon_core.notation import parsed
+from regathlon_core.settings import ModelSettings
 from regathlon_core.testing import TOY_TASKS
 
 
@@ -73,6 +76,23 @@ def test_a_task_that_lacks_what_is_needed_is_refused_in_words() -> None:
     assert Sample().refusal(by_name["graphs/toy"]) is None
     assert by_name["graphs/toy"].area == "graphs"
     assert by_name["graphs/toy"].grid() == (by_name["graphs/toy"],)
+
+
+@dataclass(frozen=True)
+class Large(ModelSettings):
+    """A model that needs more than its package brings."""
+
+    name: ClassVar[str] = "large"
+    summary: ClassVar[str] = "large"
+    implementation: ClassVar[str] = "nowhere:never"
+    requires: ClassVar[Mapping[str, str]] = {"dataclasses": "python", "no_such_module": "sample[large]"}
+
+
+def test_a_model_says_which_module_it_lacks_before_anything_is_imported() -> None:
+    wanted = "large needs no_such_module, which is not installed: pip install 'sample[large]'"
+    assert Large().missing() == wanted
+    with pytest.raises(UserError, match=re.escape(wanted)):
+        Large().build(TOY_TASKS[0].build())
 
 
 def test_parts_act_in_the_order_of_their_stages_however_they_are_given() -> None:

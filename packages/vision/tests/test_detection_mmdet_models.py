@@ -5,8 +5,10 @@ import copy
 import dataclasses
 import importlib.util
 import math
+import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,14 +33,17 @@ from regathlon_core.rng import global_stream
 from regathlon_core.testing import cases, conformance_checks, task_checks
 from regathlon_core.testing.cases import shortened
 from regathlon_vision.detection import (
+    CocoSettings,
     DetectionScenesSettings,
     DetectionScenesTask,
     Images,
     MMDetFasterRCNNSettings,
     MMDetMaskRCNNSettings,
+    NucleiSettings,
 )
 from regathlon_vision.detection.average_precision import whole_image
 from regathlon_vision.detection.regions import pooled_boxes
+from regathlon_vision.evaluations.detections.settings import DetectionsSettings
 
 if importlib.util.find_spec("mmdet") is None:
     pytest.skip("MMDetection is not installed: regathlon-vision[mmdet]", allow_module_level=True)
@@ -444,3 +449,29 @@ def test_it_learns():
     assert last.train_loss < 2.5  # it begins at 4
     assert last.test["box_ap50"] > 0.01  # 0.046, and 0.1 after 120 steps; untrained 0.000
     assert last.test["mask_ap50"] > 0.003
+
+
+def test_pictures_show_what_it_finds(task, model):
+    evaluation = DetectionsSettings(images=2, score=0.0).build()
+    findings = evaluation.run(model, task, generator=stream(0))
+    assert [picture.name for picture in findings.pictures] == ["test-0", "test-1"]
+    assert findings.metrics["objects"] > 3
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    "declared", [NucleiSettings(short=96), CocoSettings(source="subset", short=96)], ids=str
+)
+def test_it_trains_on_files_in_cocos_format(declared):
+    root = os.environ.get("REGATHLON_DATA")
+    folder = {"dsb2018": "dsb2018", "coco-subset": "coco"}[declared.dataset]
+    if not root or not (Path(root) / folder / "annotations").is_dir():
+        pytest.skip(f"there is no {folder} under REGATHLON_DATA")
+    task = declared.build(Path(root))
+    assert {MMDetMaskRCNNSettings, MMDetFasterRCNNSettings} <= set(declared.models)
+    with global_stream(0, "init"):
+        model = SMALL.build(task)
+    recipe = dataclasses.replace(declared.recipe, budget=Budget(steps=2), batch_size=2)
+    last = fit(model, shortened(task, 2), GradAug(n=1), recipe).history[-1]
+    assert math.isfinite(last.train_loss)
+    assert {"box_ap", "mask_ap"} <= last.test.keys()

@@ -249,6 +249,11 @@ def test_nothing_is_frozen_without_weights(settings):
         MaskRCNNSettings(**settings)
 
 
+def test_a_model_that_is_no_detector_says_what_it_lacks(task, batch):
+    with pytest.raises(UserError, match=r"ResNet is no detector .* has no method two_stages\(\)"):
+        task.loss(resnet18(), batch)
+
+
 @pytest.mark.parametrize("settings", [MMDetMaskRCNNSettings(depth=18), MMDetFasterRCNNSettings()], ids=str)
 def test_without_mmdetection_its_models_say_how_to_get_it(task, settings, monkeypatch):
     found = importlib.util.find_spec

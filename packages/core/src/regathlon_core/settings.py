@@ -248,9 +248,9 @@ class ModelSettings(Declaration):
         Raises:
             UserError: A module that it needs is not installed; or its implementation says why it cannot be built.
         """
-        missing = self.missing()
-        if missing is not None:
-            raise UserError(f"{missing}.")
+        reason = self.missing()
+        if reason is not None:
+            raise UserError(f"{reason}.")
         model: torch.nn.Module = self.load()(self, task)
         return model
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from regathlon_core.errors import UserError
 from regathlon_core.features import FeaturePoint
 from regathlon_vision.detection.images import Images
 from regathlon_vision.detection.regions import pooled_boxes
@@ -149,6 +150,9 @@ class TorchvisionStages(TwoStages):
 def two_stages(model: nn.Module) -> TwoStages:
     """Return a detector as detection tasks see it: what its own ``two_stages()`` says, else one of torchvision's.
 
+    Raises:
+        UserError: The model is neither.
+
     Example:
         >>> from regathlon_vision.detection import DetectionScenesTask, SmallFasterRCNNSettings
         >>> model = SmallFasterRCNNSettings(width=4, channels=8).build(DetectionScenesTask())
@@ -160,4 +164,9 @@ def two_stages(model: nn.Module) -> TwoStages:
     if own is not None:
         stages: TwoStages = own()
         return stages
+    if not hasattr(model, "roi_heads"):
+        raise UserError(
+            f"{type(model).__name__} is no detector of two stages of torchvision's, and has no method two_stages() that "
+            "returns a regathlon_vision.detection.TwoStages."
+        )
     return TorchvisionStages(model)
