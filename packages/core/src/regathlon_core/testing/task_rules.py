@@ -17,7 +17,7 @@ from regathlon_core.features import hook_point
 from regathlon_core.rng import SampleDraw, global_stream, stream
 from regathlon_core.settings import CAPABILITIES
 from regathlon_core.task import Batch, Mixed, Split, Task
-from regathlon_core.testing.cases import fresh_model, buildable_models, looking, shortened, training_batches
+from regathlon_core.testing.cases import buildable_models, fresh_model, looking, shortened, training_batches
 from regathlon_core.testing.regularizer_rules import assert_declaration
 from regathlon_core.testing.trees import copied, difference, tensors
 
