@@ -221,7 +221,7 @@ def test_a_trial_is_known_by_the_contents_of_its_weights(task, tmp_path):
     assert str(tmp_path) not in str(described)
     second.write_bytes(first.read_bytes()[:-1] + b"x")
     assert FasterRCNNSettings(depth=18, weights=str(second)).describe() != described[0]
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no such file"):
         FasterRCNNSettings(weights=str(tmp_path / "none.pt")).build(task)
 
 
