@@ -172,7 +172,8 @@ class Constant:
         return self._adjacencies[normalization]
 
     def _adjacency(self, normalization: Normalization) -> SparseMatrix:
-        return normalized_adjacency(self._edges, len(self._x), normalization)
+        dtype = torch.promote_types(self._x.dtype, torch.float32)
+        return normalized_adjacency(self._edges, len(self._x), normalization, dtype)
 
 
 class ConstantPart(Constant):
@@ -245,9 +246,11 @@ def normalized_edges(
     return edges, root[edges[0]] * root[edges[1]]
 
 
-def normalized_adjacency(edges: Tensor, nodes: int, normalization: Normalization) -> SparseMatrix:
+def normalized_adjacency(
+    edges: Tensor, nodes: int, normalization: Normalization, dtype: torch.dtype = torch.float32
+) -> SparseMatrix:
     """Return ``normalized_edges`` as a matrix whose rows are the nodes that sum, [nodes, nodes]."""
-    (sources, targets), weight = normalized_edges(edges, nodes, normalization)
+    (sources, targets), weight = normalized_edges(edges, nodes, normalization, dtype)
     return sparse_matrix(targets, sources, weight, (nodes, nodes))
 
 

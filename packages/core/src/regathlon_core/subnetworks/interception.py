@@ -108,12 +108,13 @@ def _hand_over(parameter: Tensor, places: Places, tensor: Tensor) -> None:
     assert gradient is not None
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
-    scattered = [(at, place) for at, place in places.items() if isinstance(place, Tensor)]
-    region = [slice(None)] * (1 + max(places))
+    target = parameter.grad
+    scattered = []
     for at, place in places.items():
         if isinstance(place, tuple):
-            region[at] = slice(*place)
-    target = parameter.grad[tuple(region)]
+            target = target.narrow(at, place[0], place[1] - place[0])
+        else:
+            scattered.append((at, place))
     if not scattered:
         target += gradient
     elif len(scattered) == 1:

@@ -102,7 +102,8 @@ class Collected:
         """Return the adjacency of all graphs, made when it is first asked for."""
         if normalization not in self._adjacencies:
             edges = self.edge_index + self._first_node.repeat_interleave(self.edges)
-            self._adjacencies[normalization] = normalized_adjacency(edges, len(self.x), normalization)
+            dtype = torch.promote_types(self.x.dtype, torch.float32)
+            self._adjacencies[normalization] = normalized_adjacency(edges, len(self.x), normalization, dtype)
         return self._adjacencies[normalization]
 
 

@@ -264,8 +264,8 @@ class _Replace(torch.autograd.Function):
     def forward(
         x: Tensor, values: Tensor, sample: Tensor, position: Tensor, shape: tuple[int, ...]
     ) -> Tensor:
-        out = x.contiguous().view(shape).clone()
-        out.flatten(2).transpose(1, 2).index_put_((sample, position), values)
+        out = x.new_empty(shape)
+        out.flatten(2).copy_(x).transpose(1, 2).index_put_((sample, position), values)
         return out
 
     @staticmethod
