@@ -5,11 +5,9 @@ import torch
 
 from regathlon_core import Disout, DropGraph, Dropout, FeaturePoint, SpatialDropout
 from regathlon_core.features import groups_of_sizes, on_channels_first
-from regathlon_core.regularizers.dropgraph.functional import (
-    graph_reasoning,
-    sample_graph_vertices,
-    vertex_adjacency,
-)
+from regathlon_core.regularizers.dropgraph.functional import sample_graph_vertices
+from regathlon_core.regularizers.dropgraph.packing import pack_graphs
+from regathlon_core.regularizers.dropgraph.reasoning import graph_reasoning, vertex_adjacency
 from regathlon_core.rng import global_stream
 
 SIZES = (1, 40, 3, 7, 90, 2, 0, 12)
@@ -29,11 +27,12 @@ def branch(**settings):
     return layer, layer.branches["at_here"].double()
 
 
-@pytest.mark.parametrize("adjacency", ["dissimilarity", "similarity", "identity", "uniform"])
+@pytest.mark.parametrize("adjacency", ["dissimilarity", "similarity", "identity", "uniform", "learned"])
 def test_distortions_are_those_of_each_graph_by_itself(adjacency, batch):
     x, graph_of_node = batch
-    _, made = branch(adjacency=adjacency)
-    found = made.of_graphs(x, graph_of_node, torch.Generator().manual_seed(3))
+    _, made = branch(adjacency=adjacency, max_vertices=32)
+    kept, found = made.of_graphs(x, graph_of_node, torch.Generator().manual_seed(3))
+    assert torch.equal(kept, x)
     nodes, counts = sample_graph_vertices(graph_of_node, 0.3, generator=torch.Generator().manual_seed(3))
     for graph, (chosen, count) in enumerate(zip(nodes.split(counts.tolist()), counts.tolist(), strict=True)):
         assert count == min(SIZES[graph], max(1, round(0.3 * SIZES[graph])))
@@ -43,7 +42,8 @@ def test_distortions_are_those_of_each_graph_by_itself(adjacency, batch):
             assert not found[graph].any()
             continue
         vertices = x[chosen][None]
-        alone = graph_reasoning(vertices, vertex_adjacency(vertices, adjacency), made.w1, made.w2, made.w3)
+        edges = vertex_adjacency(vertices, adjacency, learned=made.edges)
+        alone = graph_reasoning(vertices, edges, made.w1, made.w2, made.w3)
         torch.testing.assert_close(found[graph], alone[0].mean(0))
 
 
@@ -54,6 +54,43 @@ def test_every_node_is_as_likely_a_vertex():
     for _ in range(draws):
         seen[sample_graph_vertices(graph_of_node, 0.4, generator=generator)[0]] += 1
     assert ((seen / draws - 0.4).abs() < 5 * (0.4 * 0.6 / draws) ** 0.5).all()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
+def test_vertices_are_the_nodes_of_least_numbers(alpha):
+    """Sorted graph by graph, whatever is left out before the sorting."""
+    sizes = torch.randint(1, 60, (200,), generator=torch.Generator().manual_seed(1))
+    graph_of_node = torch.arange(200).repeat_interleave(sizes)
+    for seed in range(5):
+        nodes, counts = sample_graph_vertices(
+            graph_of_node, alpha, generator=torch.Generator().manual_seed(seed)
+        )
+        drawn = torch.rand(
+            len(graph_of_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
+        ends = sizes.cumsum(0).tolist()
+        wanted = [
+            (drawn[end - size : end].argsort()[:count] + end - size).tolist()
+            for end, size, count in zip(ends, sizes.tolist(), counts.tolist(), strict=True)
+        ]
+        assert [chosen.tolist() for chosen in nodes.split(counts.tolist())] == wanted
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (0, 0), (), (5,), (32, 32, 33, 128, 129, 1), (3,) * 100])
+def test_packed_graphs_lie_whole_in_one_row(sizes):
+    counts = torch.tensor(sizes, dtype=torch.int64)
+    packing = pack_graphs(counts)
+    rows = [
+        list(zip(*row, strict=True))
+        for item, graph in zip(packing.blocks(packing.item), packing.blocks(packing.graph), strict=True)
+        for row in zip(item.tolist(), graph.tolist(), strict=True)
+    ]
+    begins = (counts.cumsum(0) - counts).tolist()
+    for graph, (begin, size) in enumerate(zip(begins, sizes, strict=True)):
+        holding = [[item for item, of in row if of == graph] for row in rows]
+        assert [items for items in holding if items] == ([list(range(begin, begin + size))] if size else [])
+    assert all(item == 0 for row in rows for item, of in row if of == -1)
+    assert sum(of >= 0 for row in rows for _, of in row) == sum(sizes)
 
 
 def test_sizes_of_a_group_are_alike():

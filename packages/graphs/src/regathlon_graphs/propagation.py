@@ -86,12 +86,12 @@ class SparseMatrix:
         picked = ranges(begin_of, entries)
         shifts = (sizes.cumsum(0) - sizes - firsts).repeat_interleave(entries)
         rows = ranges(firsts, sizes)
-        counts = self.begins[rows + 1] - self.begins[rows]
+        counts = self.begins.diff().index_select(0, rows)
         begins = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return SparseMatrix(
             begins,
-            self.columns[picked] + shifts.int(),
-            self.values[picked],
+            self.columns.index_select(0, picked) + shifts.int(),
+            self.values.index_select(0, picked),
             len(rows),
             lambda: self.transposed.diagonal_blocks(firsts, sizes),
         )

@@ -88,9 +88,9 @@ class Collected:
         begins = _begins(nodes)
         rows, columns = ranges(firsts, nodes), ranges(self._first_edge[chosen], edges)
         graph = Graph(
-            x=self.x[rows],
-            edge_index=self.edge_index[:, columns] + begins.repeat_interleave(edges),
-            edge_attr=self.edge_attr[columns] if self.edge_attr is not None else None,
+            x=self.x.index_select(0, rows),  # several times faster than x[rows]
+            edge_index=self.edge_index.index_select(1, columns) + begins.repeat_interleave(edges),
+            edge_attr=self.edge_attr.index_select(0, columns) if self.edge_attr is not None else None,
             batch=torch.arange(len(chosen)).repeat_interleave(nodes),
             ptr=torch.cat([begins, nodes.sum()[None]]),
             num_graphs=len(chosen),

@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regathlon_core.errors import UserError
-from regathlon_core.features import groups_of_sizes
 from regathlon_core.regularizers.dropgraph.functional import (
-    graph_reasoning,
     sample_graph_vertices,
     sample_vertices,
     take_positions,
+)
+from regathlon_core.regularizers.dropgraph.packing import pack_graphs
+from regathlon_core.regularizers.dropgraph.reasoning import (
+    graph_reasoning,
+    shared_reasoning,
     vertex_adjacency,
 )
 from regathlon_core.regularizers.dropgraph.settings import DropGraphSettings
@@ -111,19 +114,22 @@ class Graph(Distortions):
         )
         kept, vertices = take_positions(x, index)
         vertices = vertices if x.dtype == torch.float64 else vertices.float()
-        adjacency = vertex_adjacency(
-            vertices, settings.adjacency, settings.temperature, valid, learned=self.edges
-        )
-        weights = (weight.to(vertices.dtype) for weight in (self.w1, self.w2, self.w3))
         if settings.pool == "none":
+            weights = (weight.to(vertices.dtype) for weight in (self.w1, self.w2, self.w3))
+            adjacency = vertex_adjacency(
+                vertices, settings.adjacency, settings.temperature, valid, learned=self.edges
+            )
             reasoned = graph_reasoning(vertices, adjacency, *weights)
             return Distorted(kept, reasoned, _owners(index, valid, x.shape[2], generator))
         shares = vertices.new_ones(index.shape) if valid is None else valid.to(vertices.dtype)
         shares = shares / shares.sum(dim=1, keepdim=True)
-        return Distorted(kept, graph_reasoning(vertices, adjacency, *weights, pool=shares))
+        pooled = self._share(vertices, shares, valid).sum(dim=2)
+        return Distorted(kept, (pooled @ self.w3.to(vertices.dtype))[:, None])
 
-    def of_graphs(self, x: Tensor, graph_of_node: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Reason over the vertices of many graphs, each by itself, and pool; only vertices are ever filled up.
+    def of_graphs(
+        self, x: Tensor, graph_of_node: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Reason over the vertices of many graphs, each by itself, and pool.
 
         Args:
             x: Features of nodes [N, C], any floating dtype.
@@ -131,30 +137,32 @@ class Graph(Distortions):
             generator: Source of randomness.
 
         Returns:
-            A distortion for each graph, float32 or float64 [B, C]; zero for a graph without a node.
+            The features to go on with (``take_positions``), and a distortion for each graph, float32 or float64 [B, C]; zero
+            for a graph without a node.
         """
         settings = self.settings
-        vertices, counts = sample_graph_vertices(
+        nodes, counts = sample_graph_vertices(
             graph_of_node, settings.alpha, limit=settings.max_vertices, generator=generator
         )
-        values = x.index_select(0, vertices)
-        values = values if x.dtype == torch.float64 else values.float()
-        weights = [weight.to(values.dtype) for weight in (self.w1, self.w2, self.w3)]
-        ends = counts.cumsum(0)
-        made, order = [], []
-        for graphs in groups_of_sizes(counts):
-            size = counts[graphs]
-            columns = torch.arange(int(size.max()), device=x.device)
-            valid = columns < size[:, None]
-            index = ((ends - counts)[graphs, None] + columns).clamp_(max=len(vertices) - 1)
-            members = values.index_select(0, index.flatten()).view(*index.shape, -1)
-            adjacency = vertex_adjacency(
-                members, settings.adjacency, settings.temperature, valid, learned=self.edges
-            )
-            shares = valid / size.to(values.dtype)[:, None]
-            made.append(graph_reasoning(members, adjacency, *weights, pool=shares)[:, 0])
-            order.append(graphs)
-        return values.new_zeros(len(counts), x.shape[1]).index_copy(0, torch.cat(order), torch.cat(made))
+        packing = pack_graphs(counts)
+        kept, vertices = take_positions(x.T[None], nodes.index_select(0, packing.item)[None])
+        vertices = vertices.squeeze(0)  # unlike [0], costs nothing backwards
+        vertices = vertices if x.dtype == torch.float64 else vertices.float()
+        graph = packing.graph.clamp(min=0)
+        shares = (packing.graph >= 0) * (1 / counts.to(vertices.dtype)).index_select(0, graph)
+        made = [
+            self._share(*block).mT.flatten(0, 1)
+            for block in zip(*map(packing.blocks, (vertices, shares, packing.graph)), strict=True)
+        ]
+        pooled = vertices.new_zeros(len(counts), self.w2.shape[0]).index_add(0, graph, torch.cat(made))
+        return kept.squeeze(0).T, pooled @ self.w3.to(vertices.dtype)
+
+    def _share(self, vertices: Tensor, shares: Tensor, graph: Tensor | None) -> Tensor:
+        settings = self.settings
+        w1, w2 = self.w1.to(vertices.dtype), self.w2.to(vertices.dtype)
+        return shared_reasoning(
+            vertices, w1, w2, shares, settings.adjacency, settings.temperature, graph, learned=self.edges
+        )
 
 
 def _owners(index: Tensor, valid: Tensor | None, positions: int, generator: torch.Generator | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""DropGraph's graph branch: sampled vertices, their adjacency, and the reasoning that makes distortions."""
+"""What DropGraph does around its graph: schedules, sampling of vertices, and putting distortions in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from regathlon_core.errors import UserError
-from regathlon_core.regularizers.dropgraph.settings import Adjacency
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
     {
@@ -93,85 +89,19 @@ def sample_graph_vertices(
     drawn = torch.rand(
         len(graph_of_node), generator=generator, device=graph_of_node.device, dtype=torch.float64
     )
-    order = (drawn + graph_of_node).argsort()
-    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[graph_of_node]
-    return order[rank < counts[graph_of_node]], counts
-
-
-def vertex_adjacency(
-    vertices: Tensor,
-    kind: Adjacency = "dissimilarity",
-    temperature: float = 0.0,
-    valid: Tensor | None = None,
-    *,
-    learned: Tensor | None = None,
-) -> Tensor:
-    """Return the weights of the edges between vertices.
-
-    ``"dissimilarity"`` is Eq. 6 of the paper, A = (1 - softmax(V Vᵀ / T)) / (K - 1): rows sum to 1, and
-    unlike vertices weigh more. A single vertex has no other: A = 0.
-
-    Args:
-        vertices: [B, K, C], float32 or float64.
-        kind: Which design (Table 6).
-        temperature: T; 0 for C, without which products of many channels saturate the softmax.
-        valid: Which vertices are there, bool [B, K]; None for all. Rows and columns of the others are 0.
-        learned: For ``"learned"``: the weights, [L, L] with L at least K, of which the first K rows and columns count.
-
-    Returns:
-        [B, K, K].
-
-    Raises:
-        UserError: ``"learned"`` has no weights, or too few.
-
-    Example:
-        >>> [round(row, 4) for row in vertex_adjacency(torch.ones(1, 3, 4)).sum(dim=2)[0].tolist()]
-        [1.0, 1.0, 1.0]
-    """
-    if valid is None:
-        valid = torch.ones(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
-    pairs = valid[:, :, None] & valid[:, None, :]
-    count = valid.sum(dim=1)[:, None, None]
-    if kind == "learned":
-        size = vertices.shape[1]
-        if learned is None or len(learned) < size:
-            raise UserError(f"A learned adjacency needs a weight for every pair of the {size} vertices.")
-        return learned[:size, :size].to(vertices.dtype) * pairs
-    if kind == "identity":
-        return torch.eye(vertices.shape[1], dtype=vertices.dtype, device=vertices.device) * pairs
-    if kind == "uniform":
-        return pairs / count.to(vertices.dtype)
-    products: Tensor = _Gram.apply(vertices) / (temperature or vertices.shape[2])
-    similarity = products.masked_fill(~valid[:, None, :], -torch.inf).softmax(dim=2)
-    if kind == "similarity":
-        return similarity * pairs
-    return (1 - similarity) / (count - 1).clamp(min=1) * (pairs & (count > 1))
-
-
-def graph_reasoning(
-    vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, *, pool: Tensor | None = None
-) -> Tensor:
-    """Return each vertex's distortion: two bottlenecks around a residual graph convolution, one shared adjacency.
-
-    H1 = relu(A V W1), H2 = H1 + relu(A H1 W2), R = A H2 W3. There are no biases and no outer residual: A = 0
-    must give R = 0, which makes DropGraph DropBlock.
-
-    Args:
-        vertices: V, [B, K, C].
-        adjacency: A, [B, K, K].
-        w1: [C, C/r].
-        w2: [C/r, C/r].
-        w3: [C/r, C].
-        pool: Shares of the vertices in an average, [B, K]; then only the average is made, at a Kth of the last
-            convolution's cost.
-
-    Returns:
-        R, [B, K, C], or [B, 1, C] with ``pool``.
-    """
-    hidden = F.relu(adjacency @ (vertices @ w1))
-    hidden = hidden + F.relu(adjacency @ (hidden @ w2))
-    mixed = adjacency if pool is None else pool[:, None] @ adjacency
-    return (mixed @ hidden) @ w3
+    # Those with a graph's least numbers are wanted. Few numbers above this bound can be among them, and what sorting
+    # costs is what is left to sort; where the bound proves too low, everything is.
+    bound = (counts + 3 * counts.sqrt() + 3) / sizes
+    likely = (drawn < bound.index_select(0, graph_of_node)).nonzero()[:, 0]
+    graph = graph_of_node.index_select(0, likely)
+    found = torch.bincount(graph, minlength=len(sizes))
+    if bool((found < counts).any()):
+        likely, graph, found = torch.arange(len(drawn), device=drawn.device), graph_of_node, sizes
+    order = (drawn.index_select(0, likely) + graph).argsort()  # graph by graph, and so as graph is
+    begins = found.cumsum(0) - found
+    rank = torch.arange(len(order), device=order.device) - begins.index_select(0, graph)
+    chosen = (rank < counts.index_select(0, graph)).nonzero()[:, 0]
+    return likely.index_select(0, order.index_select(0, chosen)), counts
 
 
 def take_positions(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +112,7 @@ def take_positions(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         x: [B, C, N].
-        index: Distinct positions of every sample, int64 [B, K].
+        index: Positions of every sample, int64 [B, K].
 
     Returns:
         ``x``, and [B, K, C].
@@ -203,26 +133,10 @@ class _Take(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_taken: Tensor) -> tuple[Tensor, None]:
-        index = ctx.index[:, None].expand(-1, grad.shape[1], -1)
-        add = grad.scatter_add if torch.is_grad_enabled() else grad.scatter_add_
-        return add(2, index, grad_taken.mT), None
-
-
-class _Gram(torch.autograd.Function):
-    """V Vᵀ, whose gradient is (G + Gᵀ) V: one product instead of two."""
-
-    @staticmethod
-    def forward(vertices: Tensor) -> Tensor:
-        return vertices @ vertices.mT
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        (vertices,) = ctx.saved_tensors
-        return (grad + grad.mT) @ vertices
+        rows = grad.transpose(1, 2)
+        where = (torch.arange(len(grad), device=grad.device)[:, None], ctx.index)
+        put = rows.index_put if torch.is_grad_enabled() else rows.index_put_
+        return put(where, grad_taken, accumulate=True).transpose(1, 2), None
 
 
 def replace_positions(

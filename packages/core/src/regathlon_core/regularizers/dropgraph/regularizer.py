@@ -119,9 +119,11 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
         dropped = sample_bernoulli((len(x),), p, generator=generator, device=x.device).nonzero()[:, 0]
         with torch.autocast(x.device.type, enabled=False):
             graph: Any = self._distortions(place)
-            values = graph.of_graphs(x, graph_of_node, generator).index_select(0, graph_of_node[dropped])
+            kept, made = graph.of_graphs(x, graph_of_node, generator)
+            values = made.index_select(0, graph_of_node.index_select(0, dropped))
             noise = torch.rand(values.shape, generator=generator, device=x.device, dtype=values.dtype)
-            return x.index_copy(0, dropped, cast_within(values * noise, x.dtype))
+            out: Tensor = kept.index_copy(0, dropped, cast_within(values * noise, x.dtype))
+            return out
 
     def _distortions(self, place: str) -> Distortions:
         key = key_of_place(place)

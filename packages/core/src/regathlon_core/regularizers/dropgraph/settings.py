@@ -53,7 +53,7 @@ class DropGraphSettings(RegularizerSettings):
     """
 
     name: ClassVar[str] = "dropgraph"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "dropped features replaced by distortions from a graph of feature vectors"
     implementation: ClassVar[str] = "regathlon_core.regularizers.dropgraph.regularizer:DropGraph"
     stage: ClassVar[Stage] = Stage.FEATURE

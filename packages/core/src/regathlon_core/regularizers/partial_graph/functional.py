@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from regathlon_core.regularizers.dropgraph.functional import cast_within, sample_vertices, vertex_adjacency
+from regathlon_core.regularizers.dropgraph.functional import cast_within, sample_vertices
+from regathlon_core.regularizers.dropgraph.reasoning import vertex_adjacency
 from regathlon_core.regularizers.dropgraph.settings import Adjacency
 from regathlon_core.regularizers.partial_graph.settings import Sample
 
@@ -59,7 +60,7 @@ def partial_graph(
     vertices = flat.gather(2, over_channels).mT
     vertices = vertices if x.dtype == torch.float64 else vertices.float()
     with torch.autocast(x.device.type, enabled=False):
-        edges = vertex_adjacency(vertices, adjacency, valid=valid)
+        edges = vertex_adjacency(vertices, adjacency, graph=valid)
         reasoned = cast_within(edges @ (vertices @ weight.to(vertices.dtype)), x.dtype).mT
     if valid is not None:  # of a smaller graph, what fills its vertices up stays as it is
         reasoned = torch.where(valid[:, None], reasoned, flat.gather(2, over_channels))
