@@ -40,11 +40,11 @@ SETTINGS = {"n": 3, "alpha": 0.8}
 class Width:
     """The width that every rewritten layer of a model runs at."""
 
-    def __init__(self) -> None:
-        self.value = 1.0
+    def __init__(self, divisor: int) -> None:
+        self.value, self.divisor = 1.0, divisor
 
     def keep(self, channels: int) -> int:
-        return kept_channels(channels, self.value)
+        return kept_channels(channels, self.value, self.divisor)
 
 
 class SlicedConv(nn.Conv2d):
@@ -78,9 +78,9 @@ class SlicedLinear(nn.Linear):
         return F.linear(x, self.weight[:, : x.shape[1]], self.bias)
 
 
-def rewritten(model: nn.Module) -> tuple[nn.Module, Width]:
+def rewritten(model: nn.Module, divisor: int) -> tuple[nn.Module, Width]:
     """Return a copy of a residual network with sliced layers, and the width that they run at."""
-    model, width = copy.deepcopy(model), Width()
+    model, width = copy.deepcopy(model), Width(divisor)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
             module.__class__ = SlicedConv if isinstance(module, nn.Conv2d) else SlicedNorm
@@ -115,9 +115,9 @@ def reference_losses(
         yield task.soft_loss(logits, soft)
 
 
-def smaller(model: nn.Module, value: float) -> nn.Module:
+def smaller(model: nn.Module, value: float, divisor: int) -> nn.Module:
     """Return a model of its own that holds the first channels of a residual network's layers."""
-    small, width = copy.deepcopy(model), Width()
+    small, width = copy.deepcopy(model), Width(divisor)
     width.value = value
     for module in small.modules():
         if isinstance(module, nn.Conv2d):
@@ -202,6 +202,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--draw", type=int, default=0, help="seed of widths and resolutions")
+    parser.add_argument("--divisor", type=int, default=1, help="sub-networks keep multiples of it")
     parser.add_argument("--assert-floor", type=float, help="fail where time over the floor is above this")
     parser.add_argument(
         "--assert-memory", type=float, help="fail where peak memory over a plain step's is above this"
@@ -223,12 +224,12 @@ def main() -> int:
         batch = Batch(torch.randn(options.batch, 3, 32, 32), torch.randint(10, (options.batch,)))
         steps = {
             key: training_step(*variant, options.draw)
-            for key, variant in variants(model, batch, task, options.draw).items()
+            for key, variant in variants(model, batch, task, options.draw, options.divisor).items()
         }
         times = compare(steps, options.rounds, warm_up=1)
         floor = operations(steps["gradaug"]) / operations(steps["plain"])
         memory = {key: peak_memory(model, step) for key, step in steps.items()}
-        setting = f"{name}, 32x32, batch {options.batch}"
+        setting = f"{name}, 32x32, batch {options.batch}, multiples of {options.divisor}"
         results[setting] = times
         found = SimpleNamespace(
             floor=floor,
@@ -263,15 +264,15 @@ def main() -> int:
 
 
 def variants(
-    model: nn.Module, batch: Batch, task: CifarTask, draw: int
+    model: nn.Module, batch: Batch, task: CifarTask, draw: int, divisor: int
 ) -> dict[str, tuple[nn.Module, Callable[[torch.Generator], Iterator[Tensor]]]]:
     """Return every variant's model and loss terms."""
-    sliced, width = rewritten(model)
-    ours, regularizer = copy.deepcopy(model), GradAug(**SETTINGS)
+    sliced, width = rewritten(model, divisor)
+    ours, regularizer = copy.deepcopy(model), GradAug(**SETTINGS, divisor=divisor)
     regularizer.attach(ours, task)
     full = copy.deepcopy(model)
     widths = sample_widths(SETTINGS["n"], SETTINGS["alpha"], stream(draw, "benchmark"))
-    models = [full, *(smaller(model, value) for value in widths)]
+    models = [full, *(smaller(model, value, divisor) for value in widths)]
     return {
         "plain": (model, lambda generator: iter([task.loss(model, batch)])),
         "gradaug": (ours, lambda generator: regularizer.losses(ours, batch, task, generator)),

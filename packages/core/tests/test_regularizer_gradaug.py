@@ -52,8 +52,11 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def test_gradients_are_the_sum_of_separate_trainings(task: ToyImages, model: nn.Module, batch: Batch) -> None:
-    regularizer = GradAug(n=3, alpha=0.4)
+@pytest.mark.parametrize("divisor", [1, 4])
+def test_gradients_are_the_sum_of_separate_trainings(
+    divisor: int, task: ToyImages, model: nn.Module, batch: Batch
+) -> None:
+    regularizer = GradAug(n=3, alpha=0.4, divisor=divisor)
     separate = copy.deepcopy(model)
     step(regularizer, model, batch, task)
 
@@ -74,10 +77,11 @@ def test_gradients_are_the_sum_of_separate_trainings(task: ToyImages, model: nn.
     for width in sample_widths(3, 0.4, generator):
         view = next(views)
         net = copy.deepcopy(separate)
-        with subnetwork(net, width):
+        with subnetwork(net, width, divisor=divisor) as sub:
             log_p = net(view.batch.inputs).log_softmax(1)
         soft_cross_entropy = -(logits.softmax(1) * log_p).sum(1).mean()
         add(net, soft_cross_entropy)
+        assert len(sub.kept("block1.0.weight") or range(8)) % divisor == 0
     for name, grad in gradients(model).items():
         torch.testing.assert_close(grad, total[name], atol=1e-12, rtol=0)
 
@@ -279,6 +283,12 @@ def test_statistics_of_channels_in_several_pieces_move_too() -> None:
 def test_no_sub_networks_are_refused(kind) -> None:
     with pytest.raises(UserError, match="n must be a whole number of at least 1, not 0"):
         kind(n=0)
+
+
+@pytest.mark.parametrize("kind", [GradAug, RandWidth])
+def test_multiples_of_nothing_are_refused(kind) -> None:
+    with pytest.raises(UserError, match="divisor must be a whole number of at least 1, not 0"):
+        kind(divisor=0)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5])

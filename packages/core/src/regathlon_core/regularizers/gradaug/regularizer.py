@@ -94,10 +94,10 @@ def _check_samples(batch: Batch, view: View) -> None:
         )
 
 
-def _narrowed(model: nn.Module, task: Task, widths: Sequence[float]) -> Iterator[_Block]:
+def _narrowed(model: nn.Module, task: Task, widths: Sequence[float], divisor: int) -> Iterator[_Block]:
     part, layers = task.narrowed(model)
     for width in widths:
-        yield subnetwork(part, width, output_layers=layers, defer_gradients=True)
+        yield subnetwork(part, width, output_layers=layers, divisor=divisor, defer_gradients=True)
 
 
 def _full(count: int) -> Iterator[_Block]:
@@ -141,7 +141,7 @@ class GradAug(_TaughtPasses[GradAugSettings]):
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
         settings = self.settings
         widths = sample_widths(settings.n, settings.alpha, generator, always_min=settings.always_min)
-        return _narrowed(model, task, widths)
+        return _narrowed(model, task, widths, settings.divisor)
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         return task.views(batch, generator, self.settings.views)
@@ -177,7 +177,9 @@ class RandWidth(_TaughtPasses[RandWidthSettings]):
     Settings = RandWidthSettings
 
     def _sub_networks(self, model: nn.Module, task: Task, generator: torch.Generator) -> Iterator[_Block]:
-        return _narrowed(model, task, sample_widths(self.settings.n, self.settings.alpha, generator))
+        settings = self.settings
+        widths = sample_widths(settings.n, settings.alpha, generator)
+        return _narrowed(model, task, widths, settings.divisor)
 
     def _views(self, batch: Batch, task: Task, generator: torch.Generator) -> Iterator[View]:
         while True:
