@@ -10,11 +10,11 @@ from scipy import stats
 
 from regathlon import plugins
 from regathlon.cli import main
-from regathlon.grammar import parse, parse_one
 from regathlon.ledger import ledger
 from regathlon.papers import COLUMNS, papers, read_paper
 from regathlon.results import read_results
 from regathlon_core.errors import UserError
+from regathlon_core.notation import parse, parse_one
 
 YAML = """\
 paper: Toy

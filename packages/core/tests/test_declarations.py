@@ -11,7 +11,7 @@ import pytest
 
 from regathlon_core import RegularizerSettings, Stage, UserError, check_composition
 from regathlon_core.errors import nearest, unknown
-from regathlon_core.notation import parsed
+from regathlon_core.notation import parse_one
 from regathlon_core.settings import ModelSettings
 from regathlon_core.testing import TOY_TASKS
 
@@ -50,8 +50,8 @@ def of_stage(name: str, stage: Stage) -> Sample:
 )
 def test_a_declaration_is_written_as_a_suite_would_and_reads_back(settings: Sample, text: str) -> None:
     assert str(settings) == text
-    name, changed = parsed(text)
-    assert (name, Sample(**changed)) == ("sample", settings)
+    call = parse_one(text, kind="sample")
+    assert (call.name, Sample(**call.values(Sample))) == ("sample", settings)
 
 
 def test_a_description_has_every_setting_and_the_version() -> None:

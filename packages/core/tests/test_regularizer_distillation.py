@@ -407,7 +407,9 @@ def test_what_a_task_lacks_is_said_first():
 
 @pytest.mark.parametrize("teacher", ["wrn(", "wrn(16)", "(depth=16)", "wrn(=16)", "wrn(depth=16", "wrn)("])
 def test_a_teacher_that_is_not_written_as_models_are_is_refused(teacher):
-    with pytest.raises(UserError, match=r"is not written name\(key=value, \.\.\.\)"):
+    with pytest.raises(
+        UserError, match=r"The teacher .* cannot be read: .*The form is name\(key=value, \.\.\.\)"
+    ):
         DistillationSettings(teacher=teacher)
 
 

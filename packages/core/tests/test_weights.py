@@ -84,10 +84,11 @@ def test_a_declaration_is_read_from_its_text(text, wanted):
         ("begun(wide=1)", "begun: wide cannot be 1"),
         ("begun(sizes=3)", "begun: sizes cannot be 3"),
         ("begun(sizes=[1, a])", "begun: sizes cannot be"),
-        ("begun(weights=3)", "begun: weights cannot be 3"),
-        ("", r"'' is not written name\(key=value, \.\.\.\)"),
-        ("begun(5)", "is not written"),
-        ("begun(depth=5", "is not written"),
+        ("begun(weights=[3])", "begun: weights cannot be"),
+        ("begun+begun", "joins 2 models by"),
+        ("", "The model '' cannot be read: expected a model's name at the end"),
+        ("begun(5)", "expected a setting as key=value before '5"),
+        ("begun(depth=5", "expected ',' or"),
     ],
 )
 def test_what_is_no_declaration_is_refused(text, message):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from regathlon_core import UserError
-from regathlon_core.notation import parsed
+from regathlon_core.notation import parse_one
 from regathlon_core.testing import conformance_checks
 from regathlon_graphs import (
     DropEdgeSettings,
@@ -162,9 +162,10 @@ def test_regularizers_of_images_and_graphs_conform_on_every_model(model, regular
     from regathlon_core.regularizers.reldrop.settings import RelDropSettings
 
     kinds = {s.name: s for s in (DropGraphSettings, GradAugSettings, RelDropSettings, DropEdgeSettings)}
-    name, changes = parsed(regularizer)
+    call = parse_one(regularizer, kind="regularizer")
     monkeypatch.setattr(OtherModel, "models", (model,))
-    settings = kinds[name](**{**kinds[name].acting, **changes})
+    kind = kinds[call.name]
+    settings = kind(**{**kind.acting, **call.values(kind)})
     refusal = settings.refusal(OtherModel())
     if refusal:
         pytest.skip(refusal)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from regathlon import datasets, plugins
-from regathlon.grammar import parse
 from regathlon.leaderboard import BASELINE
 from regathlon.results import Results
 from regathlon_core.errors import UserError, unknown
+from regathlon_core.notation import parse
 from regathlon_core.settings import Declaration
 
 _BLOCK = re.compile(r"^```bibtex\n(.*?)^```", re.DOTALL | re.MULTILINE)

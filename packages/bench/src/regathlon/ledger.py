@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from regathlon.grammar import Call, parse, parse_one
 from regathlon.leaderboard import flat
 from regathlon.papers import Paper, PaperMetric, PaperNumber, papers
 from regathlon.results import Outcome, Results
+from regathlon_core.notation import Call, parse, parse_one
 from regathlon_core.statistics import Interval, Summary, difference_interval, summarize
 
 Verdict = Literal["reproduced", "within the interval", "off", "not comparable"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from regathlon import yaml_text
-from regathlon.grammar import split_list
 from regathlon.validation import unknown_key
 from regathlon_core.errors import UserError
+from regathlon_core.notation import split_list
 
 
 def override(raw: dict[str, Any], text: str, keys: Sequence[str], places: dict[yaml_text.Path, str]) -> None:

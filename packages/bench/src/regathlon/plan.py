@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from regathlon import datasets, plugins
-from regathlon.grammar import parse, parse_one
 from regathlon.identity import describe_trial, folder_name, trial_id
 from regathlon.suite import Composition, MissingTask, Suite, resolve_model
 from regathlon.validation import build, settings
 from regathlon_core.errors import UserError
+from regathlon_core.notation import parse, parse_one
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import EvaluationSettings, ModelSettings, TaskSettings
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regathlon.grammar import Call
 from regathlon.validation import settings
 from regathlon_core.errors import unknown
+from regathlon_core.notation import Call
 from regathlon_core.recipe import Budget
 from regathlon_core.settings import (
     EvaluationSettings,

@@ -11,11 +11,11 @@ from typing import Any
 import pydantic
 
 from regathlon import plugins, yaml_text
-from regathlon.grammar import Call, parse, parse_one
 from regathlon.overrides import override
 from regathlon.suite import Composition, Exclude, MissingTask, Pattern, Suite, resolve_model
 from regathlon.validation import build, check, explain, settings, unknown_key
 from regathlon_core.errors import UserError, unknown
+from regathlon_core.notation import Call, parse, parse_one
 from regathlon_core.recipe import Budget, Recipe
 from regathlon_core.settings import EvaluationSettings, Selection, TaskSettings, check_composition
 

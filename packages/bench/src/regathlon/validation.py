@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from regathlon.grammar import Call, Word
 from regathlon_core.errors import UserError, nearest
+from regathlon_core.notation import Call
 
 T = TypeVar("T")
 
@@ -95,9 +95,7 @@ def check(
 
 def settings(cls: type[T], call: Call, *, where: str | None = None) -> T:
     """Return a declaration's settings from a parsed ``name(key=value, ...)``."""
-    hints = typing.get_type_hints(cls)
-    values = {key: _read(value, hints.get(key)) for key, value in call.arguments.items()}
-    return build(cls, values, what=call.name, where=where)
+    return build(cls, call.values(cls), what=call.name, where=where)
 
 
 def unknown_key(key: str, names: Iterable[str], *, what: str, where: str | None) -> UserError:
@@ -130,15 +128,6 @@ def explain(error: Mapping[str, Any], what: str, value: Any) -> str:
     if wanted is None:
         return f"{what}: {error['msg']} (got {given!r})."
     return f"{what} must be {wanted}, not {given!r}."
-
-
-def _read(value: Any, hint: Any) -> Any:
-    if isinstance(value, list):
-        of = typing.get_args(hint)
-        return [_read(item, of[0] if of else None) for item in value]
-    if isinstance(value, Word):
-        return str(value) if hint is str else value.read()
-    return value
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from regathlon_core.errors import UserError
+from regathlon_core.notation import SCALARS
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys and list positions from the top."""
@@ -29,21 +30,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    ("merge", r"<<", "<"),
-):
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
-        )
+_FIRST = {"bool": "tTfF", "null": ["~", "n", "N", ""], "int": "-+0123456789", "float": "-+.0123456789"}
+
+for _class in (_Loader, _Dumper):
+    for _tag, _pattern in SCALARS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list(_FIRST[_tag]))
+    _class.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["<"])
 
 
 @dataclass(frozen=True)

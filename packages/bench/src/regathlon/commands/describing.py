@@ -9,8 +9,8 @@ from typing import Any
 from regathlon import datasets, plugins
 from regathlon.citations import card
 from regathlon.commands.output import out
-from regathlon.grammar import parse
 from regathlon_core.errors import UserError, unknown
+from regathlon_core.notation import parse
 from regathlon_core.recipe import Recipe
 from regathlon_core.settings import CAPABILITIES, Applicable, Declaration, TaskSettings
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regathlon import yaml_text
-from regathlon.grammar import Call, Word, parse, parse_one
 from regathlon.leaderboard import flat
 from regathlon_core.errors import UserError
+from regathlon_core.notation import Call, Word, parse, parse_one
 
 SUITE = "suite"
 DEFAULT = "default"

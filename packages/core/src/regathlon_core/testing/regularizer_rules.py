@@ -22,7 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from regathlon_core.engine import EpochRecord, fit
 from regathlon_core.features import FeaturePoint, hook_point
-from regathlon_core.notation import parsed
+from regathlon_core.notation import parse_one
 from regathlon_core.passes import PassRole, current_role, run_as
 from regathlon_core.recipe import Budget
 from regathlon_core.regularizer import FeatureRegularizer, Regularizer, build_regularizer
@@ -75,9 +75,9 @@ def assert_declaration(settings: Any) -> None:
         with contextlib.suppress(dataclasses.FrozenInstanceError):
             setattr(settings, field.name, value)
             raise AssertionError(f"{kind.__name__} is not frozen")
-    name, changed = parsed(str(settings))
-    read = kind(**changed)
-    assert (name, read) == (settings.name, settings), (
+    call = parse_one(str(settings), kind="regularizer")
+    read = kind(**call.values(kind))
+    assert (call.name, read) == (settings.name, settings), (
         f"{settings} does not read back as what it was: {read!r}"
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from regathlon_core.errors import UserError
-from regathlon_core.notation import declared, parsed
+from regathlon_core.notation import declared, parse_one
 from regathlon_core.regularizers.checks import check_number
 from regathlon_core.settings import ModelSettings, RegularizerSettings, Stage, TaskSettings
 
@@ -41,13 +41,14 @@ class DistillationSettings(RegularizerSettings):
         check_number(self, "temperature", 0.0, above_low=True)
         check_number(self, "weight", 0.0)
         if self.teacher:
-            parsed(self.teacher)
+            parse_one(self.teacher, kind="teacher")
 
     def describe(self) -> dict[str, Any]:
         """Return the scientific description, in which the teacher is the same however it is spelt."""
         found = super().describe()
         if self.teacher:
-            found["settings"]["teacher"] = parsed(self.teacher)
+            teacher = parse_one(self.teacher, kind="teacher")
+            found["settings"]["teacher"] = (teacher.name, teacher.values())
         return found
 
     def refusal(self, task: TaskSettings) -> str | None:

@@ -1,14 +1,14 @@
-"""The grammar of names and settings, and how settings are validated."""
+"""How settings are validated, and that what they write is read back."""
 
-import contextlib
 import dataclasses
 from random import Random
 
 import pytest
 
-from regathlon.grammar import parse, parse_one, split_list
+from regathlon import yaml_text
 from regathlon.validation import build, settings
 from regathlon_core.errors import UserError
+from regathlon_core.notation import Word, parse_one
 from regathlon_core.recipe import Budget, Recipe
 
 
@@ -19,7 +19,7 @@ def noise(text: str):
 
 
 def words(random: Random, longest: int) -> str:
-    """Return text of any characters that a word may have: what the grammar uses itself, and beyond ASCII."""
+    """Return text of any characters that a word may have: what the notation uses itself, and beyond ASCII."""
     return "".join(random.choice("ab01 .,+=()[]{}'#:~-_/\\éλ") for _ in range(random.randrange(longest)))
 
 
@@ -38,30 +38,14 @@ def test_what_settings_write_is_read_back_exactly(seed):
         assert noise(str(written)) == written
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_lists_split_where_they_were_joined(seed):
-    items = Random(seed).choices(
-        ["none", "noise(scale=0.2)", "noise(axes=[1, 2], kind=uniform)", "a/b.c-d"], k=seed
-    )
-    assert split_list(", ".join(items)) == items
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_any_text_is_parsed_whole_or_refused(seed):
-    random = Random(seed)
-    for _ in range(20):
-        text = words(random, 20)
-        with contextlib.suppress(UserError):
-            calls = parse(text, kind="regularizer")
-            assert "+".join(call.text for call in calls).replace(" ", "") == text.replace(" ", "")
-
-
-def test_composition_keeps_values_apart():
-    first, second = parse("gradaug(n=3, widths=[0.8, 1e-1], where=[a, 'b c'])+cutmix", kind="regularizer")
-    assert (first.name, second.name) == ("gradaug", "cutmix")
-    assert first.arguments["widths"] == ["0.8", "1e-1"]
-    assert first.arguments["where"] == ["a", "b c"]
-    assert first.text == "gradaug(n=3, widths=[0.8, 1e-1], where=[a, 'b c'])"
+@pytest.mark.parametrize(
+    "text",
+    "3 -0 007 +5 1e3 1.e-3 .5 -.5e+2 1_000 0x1f 1.2.3 e5 . true True tRUE FALSE on no ~ null NULL nUll .inf -.Inf .nan inf".split(),
+)
+def test_words_are_read_as_yaml_reads_them(text):
+    ours, yaml = Word(text).read(), yaml_text.scalar(text)
+    assert type(ours) is type(yaml)
+    assert repr(ours) == repr(yaml)
 
 
 def test_numbers_are_read_as_the_setting_wants_them():
@@ -94,31 +78,6 @@ def test_a_wrong_setting_is_explained(text, said):
     with pytest.raises(UserError) as caught:
         noise(text)
     assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "expected a regularizer's name at the end"),
-        ("noise(", "expected a setting as key=value at the end"),
-        ("noise(0.5)", "expected a setting as key=value before '0.5)'"),
-        ("noise(scale)", "settings are written key=value; 'scale' has no '='"),
-        ("noise(scale=1, scale=2)", "'scale' stands twice"),
-        ("noise(scale=1", "a value with commas needs quotes"),
-        ("noise(label='x)", "the quote ' is not closed"),
-        ("noise+", "expected a regularizer's name at the end"),
-        ("noise cutmix", "did not expect 'cutmix'"),
-    ],
-)
-def test_a_wrong_form_is_explained(text, said):
-    with pytest.raises(UserError, match="cannot be read") as caught:
-        parse(text, kind="regularizer")
-    assert said in str(caught.value)
-
-
-def test_models_and_tasks_do_not_compose():
-    with pytest.raises(UserError, match="only regularizers compose"):
-        parse_one("a+b", kind="task")
 
 
 def test_recipes_are_checked_like_settings():
