@@ -8,8 +8,7 @@ import torch
 
 from regathlon_core import Budget, Task, fit, subnetwork
 from regathlon_core.attribution import lrp
-from regathlon_core.engine import EpochRecord
-from regathlon_core.testing import TOY_TASKS, ToyDomains, cases
+from regathlon_core.testing import TOY_TASKS, Ending, Killed, ToyDomains, cases
 from regathlon_core.testing.cases import Case, shortened
 from regathlon_core.testing.trees import copied, difference
 from regathlon_points import ops
@@ -23,38 +22,15 @@ CASES = [Case((settings,), task) for task in TASKS for settings in cases(task)]
 IDS = [f"{case.name}-{case.task.settings.name}" for case in CASES]
 
 
-class Stop(BaseException):
-    """What a kill looks like from inside."""
-
-
-class StopAt:
-    """Dies once, after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def started(self, step, total_steps, history): ...
-
-    def stepped(self, step, total_steps):
-        if step == self.step:
-            self.step = None
-            raise Stop
-
-    def epoch_ended(self, record: EpochRecord): ...
-
-    def stop_requested(self):
-        return False
-
-
 def trained(case, folder, stop=None, **changes):
     """Weights and state after two short epochs on the device, perhaps killed once and resumed."""
     task = shortened(case.task, batches=3)
     own = task.settings.recipe
     recipe = dataclasses.replace(own, batch_size=min(own.batch_size, 8), budget=Budget(epochs=2), **changes)
-    observer = StopAt(stop)
+    observer = Ending(kill=[f"step {stop}"])
     for attempt in range(2):
         model, regularizer = case.model(seed=attempt if stop else 0), case.regularizer()
-        with contextlib.suppress(Stop):
+        with contextlib.suppress(Killed):
             result = fit(
                 model,
                 task,

@@ -12,7 +12,6 @@ from regathlon_core import (
     Batch,
     Budget,
     DropBlock,
-    EpochRecord,
     FitResult,
     GradAug,
     Interrupted,
@@ -25,7 +24,7 @@ from regathlon_core import (
     fit,
 )
 from regathlon_core.engine.cost import CostMeter
-from regathlon_core.testing import ToyImages
+from regathlon_core.testing import Ending, ToyImages
 
 TASK = ToyImages()
 FLOPS = 1e9
@@ -99,27 +98,11 @@ def test_one_step_at_least() -> None:
     assert train(NoRegularizer(), Budget(seconds=1e-9)).cost.steps == 1
 
 
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.at, self.step = step, 0
-
-    def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
-        self.step = step
-
-    def stepped(self, step: int, total_steps: int) -> None:
-        self.step = step
-
-    def epoch_ended(self, record: EpochRecord) -> None: ...
-
-    def stop_requested(self) -> bool:
-        return self.step == self.at
-
-
 def test_resume_under_a_budget_of_flops_is_exact(tmp_path: Path) -> None:
     whole = train(GradAug(n=2), Budget(flops=FLOPS))
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        train(GradAug(n=2), Budget(flops=FLOPS), checkpoint=file, observer=StopAt(20))
+        train(GradAug(n=2), Budget(flops=FLOPS), checkpoint=file, observer=Ending(stop=[20]))
     resumed = train(GradAug(n=2), Budget(flops=FLOPS), checkpoint=file)
     assert resumed.cost.steps == whole.cost.steps > 20
     assert resumed.cost.train_flops == whole.cost.train_flops

@@ -15,7 +15,7 @@ import torch
 
 from regathlon_core import Budget, DropBlock, Interrupted, Recipe, UserError, fit
 from regathlon_core.engine.checkpoint import load_checkpoint, save_checkpoint
-from regathlon_core.testing import ToyImages, ToyScenes
+from regathlon_core.testing import Ending, ToyImages, ToyScenes
 from regathlon_core.testing.toys.images import ToyConvSettings
 from regathlon_core.testing.trees import difference
 
@@ -151,23 +151,6 @@ def test_kill_9_during_saves_leaves_a_loadable_file(tmp_path: Path) -> None:
 # ---- of another training -----------------------------------------------------------------------------------
 
 
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.step, self.at = step, 0
-
-    def started(self, step: int, total_steps: int, history: Any) -> None:
-        pass
-
-    def stepped(self, step: int, total_steps: int) -> None:
-        self.at = step
-
-    def epoch_ended(self, record: Any) -> None:
-        pass
-
-    def stop_requested(self) -> bool:
-        return self.at == self.step
-
-
 TASK = ToyImages()
 RECIPE = Recipe(batch_size=16, budget=Budget(steps=4))
 
@@ -190,7 +173,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, changed: An
     path = tmp_path / "checkpoint.pt"
     arguments: dict[str, Any] = {"task": TASK, "recipe": RECIPE, "seed": 0, "checkpoint": path}
     with pytest.raises(Interrupted):
-        fit(TASK.model(0), **arguments, observer=StopAt(2))
+        fit(TASK.model(0), **arguments, observer=Ending(stop=[2]))
     before = path.read_bytes()
     arguments |= changed
     model = arguments.pop("model", None) or arguments["task"].model(0)
@@ -214,7 +197,7 @@ def test_a_damaged_checkpoint_stops_fit_with_a_message(tmp_path: Path) -> None:
 def test_a_checkpoint_with_parts_missing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        fit(TASK.model(0), TASK, None, RECIPE, checkpoint=path, observer=StopAt(2))
+        fit(TASK.model(0), TASK, None, RECIPE, checkpoint=path, observer=Ending(stop=[2]))
     state = torch.load(path, weights_only=True)
     for part in state.keys() - {"format"}:
         torch.save({key: value for key, value in state.items() if key != part}, path)

@@ -20,7 +20,7 @@ from regathlon_core import (
     Regularizer,
     fit,
 )
-from regathlon_core.testing import ToyImages, ToyScenes, ToyTokens
+from regathlon_core.testing import Ending, Killed, ToyImages, ToyScenes, ToyTokens
 from regathlon_core.testing.toys import ToyImagesSettings, ToyScenesSettings, ToyTokensSettings
 from regathlon_core.testing.trees import copied, difference
 
@@ -28,35 +28,19 @@ IMAGES = ToyImages(ToyImagesSettings(samples=40))
 TOKENS = ToyTokens(ToyTokensSettings(samples=40))
 
 
-class Kill(BaseException):
-    """A kill from inside."""
-
-
-class Watcher:
-    """Hears everything; stops politely after some steps, dies at others."""
+class Watcher(Ending):
+    """Hears everything, besides."""
 
     def __init__(self, stop: Sequence[int] = (), kill: Sequence[int] = ()) -> None:
-        self.stop, self.kill = set(stop), set(kill)
-        self.step = 0
+        super().__init__(stop=stop, kill=[f"step {step}" for step in kill])
         self.starts: list[tuple[int, int, int]] = []
         self.records: list[EpochRecord] = []
 
     def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
         self.starts.append((step, total_steps, len(history)))
 
-    def stepped(self, step: int, total_steps: int) -> None:
-        self.step = step
-        if step in self.kill:
-            self.kill.remove(step)
-            raise Kill
-
     def epoch_ended(self, record: EpochRecord) -> None:
         self.records.append(record)
-
-    def stop_requested(self) -> bool:
-        stop = self.step in self.stop
-        self.stop.discard(self.step)
-        return stop
 
 
 def regularizer() -> Regularizer[Any]:
@@ -73,7 +57,7 @@ def train(
         made = regularizer() if task is IMAGES else None
         try:
             result = fit(model, task, made, recipe, seed=seed, checkpoint=path, observer=watcher, **options)
-        except (Kill, Interrupted):
+        except (Killed, Interrupted):
             continue
         history = [replace(record, seconds=0.0) for record in result.history]
         return copied(model.state_dict()), history, result.cost

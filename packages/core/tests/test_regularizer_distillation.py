@@ -27,7 +27,7 @@ from regathlon_core import (
     functional,
 )
 from regathlon_core.rng import stream
-from regathlon_core.testing import ToyImages, ToyNodes, ToyScenes, conformance_checks
+from regathlon_core.testing import Ending, Killed, ToyImages, ToyNodes, ToyScenes, conformance_checks
 from regathlon_core.testing.toys.images import ToyImagesSettings
 from regathlon_core.testing.trees import copied, difference
 
@@ -226,33 +226,11 @@ def test_features_regularized_in_the_student_are_plain_in_the_teacher(task, weig
     assert torch.equal(teacher.eval()(batch.inputs), task.model(seed=1).eval()(batch.inputs))
 
 
-class Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-class KillAt:
-    """Dies after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def started(self, step, total_steps, history): ...
-
-    def stepped(self, step, total_steps):
-        if step == self.step:
-            raise Killed
-
-    def epoch_ended(self, record): ...
-
-    def stop_requested(self):
-        return False
-
-
 def test_a_resume_reads_the_teacher_again_and_ends_in_the_same_bits(task, weights, tmp_path):
     undisturbed = trained(task, Distillation(named(weights)))
     checkpoint = {"checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0.0}
     with contextlib.suppress(Killed):
-        trained(task, Distillation(named(weights)), observer=KillAt(5), **checkpoint)
+        trained(task, Distillation(named(weights)), observer=Ending(kill=["step 5"]), **checkpoint)
     kept = weights.read_bytes()
     torch.save(task.model(seed=2).state_dict(), weights)
     with pytest.raises(UserError, match="not those that this training began with"):
@@ -264,7 +242,9 @@ def test_a_resume_reads_the_teacher_again_and_ends_in_the_same_bits(task, weight
 def test_a_resume_with_another_network_is_refused(task, tmp_path):
     checkpoint = {"checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0.0}
     with contextlib.suppress(Killed):
-        trained(task, Distillation(network=task.model(seed=1)), observer=KillAt(5), **checkpoint)
+        trained(
+            task, Distillation(network=task.model(seed=1)), observer=Ending(kill=["step 5"]), **checkpoint
+        )
     with pytest.raises(UserError, match="not those that this training began with"):
         trained(task, Distillation(network=task.model(seed=2)), **checkpoint)
     undisturbed = trained(task, Distillation(network=task.model(seed=1)))

@@ -30,7 +30,7 @@ from regathlon_core import (
 from regathlon_core.attribution import lrp
 from regathlon_core.engine import Interrupted
 from regathlon_core.rng import global_stream
-from regathlon_core.testing import cases, conformance_checks, task_checks
+from regathlon_core.testing import Ending, cases, conformance_checks, task_checks
 from regathlon_core.testing.cases import shortened
 from regathlon_vision.detection import (
     CocoSettings,
@@ -398,23 +398,6 @@ def test_every_regularizer_that_torchvisions_take_trains_them(task, settings):
     assert list(model.state_dict()) == keys
 
 
-class Stop:
-    """Asks to stop after some steps."""
-
-    def __init__(self, after):
-        self.after, self.done = after, 0
-
-    def started(self, step, total_steps, history): ...
-
-    def stepped(self, step, total_steps):
-        self.done = step
-
-    def epoch_ended(self, record): ...
-
-    def stop_requested(self):
-        return self.done == self.after
-
-
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 def test_gradaug_resumes_to_the_bit(task, tmp_path, labels):
     recipe = dataclasses.replace(task.settings.recipe, budget=Budget(steps=4), batch_size=2)
@@ -430,7 +413,7 @@ def test_gradaug_resumes_to_the_bit(task, tmp_path, labels):
 
     whole = train()
     path = tmp_path / "checkpoint.pt"
-    half = train(checkpoint=path, observer=Stop(2))
+    half = train(checkpoint=path, observer=Ending(stop=[2]))
     resumed = train(checkpoint=path)
     assert not torch.equal(half["backbone.body.conv1.weight"], whole["backbone.body.conv1.weight"])
     for name, value in whole.items():

@@ -11,6 +11,7 @@ import torch
 from regathlon_core import Budget, GradAug, SampleDraw, UserError, fit, stream
 from regathlon_core.engine import Interrupted
 from regathlon_core.rng import global_stream
+from regathlon_core.testing import Ending
 from regathlon_vision.detection import (
     DetectionScenesTask,
     FasterRCNNSettings,
@@ -113,23 +114,6 @@ def test_it_learns_in_seconds(task):
     assert found["mask_ap50"] > 0.02
 
 
-class Stop:
-    """Asks to stop after some steps."""
-
-    def __init__(self, after):
-        self.after, self.done = after, 0
-
-    def started(self, step, total_steps, history): ...
-
-    def stepped(self, step, total_steps):
-        self.done = step
-
-    def epoch_ended(self, record): ...
-
-    def stop_requested(self):
-        return self.done == self.after
-
-
 def test_gradaug_with_soft_labels_resumes_to_the_bit(task, tmp_path):
     recipe = dataclasses.replace(task.settings.recipe, budget=Budget(steps=4), batch_size=2)
     short = DetectionScenesTask()
@@ -146,7 +130,7 @@ def test_gradaug_with_soft_labels_resumes_to_the_bit(task, tmp_path):
     whole = train(fresh())
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        train(fresh(), checkpoint=path, observer=Stop(2))
+        train(fresh(), checkpoint=path, observer=Ending(stop=[2]))
     resumed = train(fresh(), checkpoint=path)
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name

@@ -40,6 +40,7 @@ and distributions (how many are dropped, what law a size is drawn from) belong t
 from regathlon_core.testing.cases import all_regularizers, cases
 from regathlon_core.testing.checks import Check, conformance_checks, run_check, task_checks
 from regathlon_core.testing.imports import assert_imports_lightly
+from regathlon_core.testing.observers import Ending, Killed
 from regathlon_core.testing.toys import (
     TOY_TASKS,
     ToyDomains,
@@ -54,6 +55,8 @@ from regathlon_core.testing.toys import (
 __all__ = [
     "TOY_TASKS",
     "Check",
+    "Ending",
+    "Killed",
     "ToyDomains",
     "ToyImages",
     "ToyNodes",

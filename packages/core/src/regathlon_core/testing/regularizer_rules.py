@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from regathlon_core.engine import EpochRecord, fit
+from regathlon_core.engine import fit
 from regathlon_core.features import FeaturePoint, hook_point
 from regathlon_core.notation import parse_one
 from regathlon_core.passes import PassRole, current_role, run_as
@@ -31,6 +31,7 @@ from regathlon_core.rng import global_stream, stream
 from regathlon_core.settings import CAPABILITIES, Stage
 from regathlon_core.task import Batch, Task
 from regathlon_core.testing.cases import Case, attached, looking, sgd, shortened, step_losses, train
+from regathlon_core.testing.observers import Ending, Killed
 from regathlon_core.testing.trees import copied, difference
 
 STEPS = 4
@@ -316,37 +317,6 @@ def only_full_passes_move_buffers(case: Case) -> None:
 # ---- resume and determinism --------------------------------------------------------------------------------
 
 
-class _Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-class _KillAt:
-    """An observer at whose chosen events, each once, the training dies."""
-
-    def __init__(self, events: Sequence[str] = ()) -> None:
-        self.events = set(events)
-
-    def started(self, step: int, total_steps: int, history: tuple[EpochRecord, ...]) -> None:
-        """Survive."""
-
-    def stepped(self, step: int, total_steps: int) -> None:
-        """Perhaps die between a step and its checkpoint."""
-        self._die(f"step {step}")
-
-    def epoch_ended(self, record: EpochRecord) -> None:
-        """Perhaps die between an evaluation and its checkpoint."""
-        self._die(f"epoch {record.epoch}")
-
-    def stop_requested(self) -> bool:
-        """Never stop politely."""
-        return False
-
-    def _die(self, event: str) -> None:
-        if event in self.events:
-            self.events.remove(event)
-            raise _Killed(event)
-
-
 def resumes_to_the_bit(case: Case) -> None:
     """Killed at any step or epoch's end and resumed by new objects, a training ends in the same bits."""
     task = shortened(case.task, batches=3)
@@ -356,14 +326,14 @@ def resumes_to_the_bit(case: Case) -> None:
     )
 
     def run(events: Sequence[str]) -> dict[str, Any]:
-        observer = _KillAt(events)
+        observer = Ending(kill=events)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "checkpoint.pt"
             for attempt in range(len(events) + 1):
                 # Other initial weights wherever there is a checkpoint: what it forgets shows in the end.
                 seed = attempt if checkpoint.exists() else 0
                 model, regularizer = case.model(seed=seed), case.regularizer()
-                with contextlib.suppress(_Killed):
+                with contextlib.suppress(Killed):
                     result = fit(
                         model,
                         task,
