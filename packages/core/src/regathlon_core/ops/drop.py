@@ -60,6 +60,20 @@ def drop_units(x: Tensor, dropped: Tensor, scale: float | Tensor) -> Tensor:
     return out
 
 
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _zero(x: Tensor, dropped: Tensor) -> Tensor:
+    """Set dropped units to zero in place, and so in the memory format of x."""
+    if x.device.type != "cpu":
+        return x.masked_fill_(dropped, 0.0)
+    # A CPU guesses at each unit whether it is dropped, and a wrong guess costs more than all else. Products of the bits
+    # with 0 and 1 are zero and the same bits, of infinite numbers, too.
+    bits = _BITS[x.element_size()]
+    x.view(bits).mul_(dropped.logical_not().to(bits))
+    return x
+
+
 class _Drop(torch.autograd.Function):
     """Twice the speed of two differentiable operations: the second one may work in place, both ways."""
 
@@ -67,7 +81,7 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, dropped: Tensor, scale: float | Tensor) -> Tensor:
-        return x.mul(scale).masked_fill_(dropped, 0.0)  # unlike torch.where, keeps the memory format of x
+        return _zero(x.mul(scale), dropped)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float | Tensor], output: Tensor) -> None:
