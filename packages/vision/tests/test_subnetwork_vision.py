@@ -55,31 +55,21 @@ def shrunk(model: nn.Module, widths: Widths, positions: Positions, whole: set[st
         outputs = layer.weight.shape[0]
         rows = rows if rows is not None else list(range(outputs)) if name in whole else widths.first(outputs)
         row_index = torch.tensor(rows)
+        made = copy.deepcopy(layer)
         if isinstance(layer, nn.BatchNorm2d):
-            made: nn.Module = nn.BatchNorm2d(len(rows), layer.eps, layer.momentum).double()
-            made.load_state_dict({k: v[row_index] if v.dim() else v for k, v in layer.state_dict().items()})
+            tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+            for key, tensor in tensors.items():
+                if tensor.dim():
+                    getattr(made, key).data = tensor.detach()[row_index]
         else:
-            inputs = layer.weight.shape[1]
-            groups = getattr(layer, "groups", 1)
-            columns = (
-                columns
-                if columns is not None
-                else widths.first(inputs)
-                if groups == 1
-                else list(range(inputs))
-            )
-            weight = layer.weight.detach()[row_index][:, torch.tensor(columns)]
+            groups, inputs = getattr(layer, "groups", 1), layer.weight.shape[1]
+            if columns is None:
+                columns = widths.first(inputs) if groups == 1 else list(range(inputs))
             if isinstance(layer, nn.Conv2d):
-                groups = 1 if groups == 1 else len(rows) * groups // outputs
-                made = nn.Conv2d(
-                    len(columns) * groups, len(rows), layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-                    groups, bias=layer.bias is not None,
-                )  # fmt: skip
-            else:
-                made = nn.Linear(len(columns), len(rows), bias=layer.bias is not None)
-            made.weight = nn.Parameter(weight.clone())
+                made.groups = 1 if groups == 1 else len(rows) * groups // outputs
+            made.weight.data = layer.weight.detach()[row_index][:, torch.tensor(columns)]
             if layer.bias is not None:
-                made.bias = nn.Parameter(layer.bias.detach()[row_index].clone())
+                made.bias.data = layer.bias.detach()[row_index]
         parent, _, child = name.rpartition(".")
         setattr(small.get_submodule(parent), child, made)
     return small
