@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 from test_attribution_vision import images as samples
 from test_attribution_vision import randomised
@@ -13,6 +12,8 @@ from regathlon_core import Budget, Compose, DropBlock, GradAug, Recipe, RelDrop,
 from regathlon_core.attribution import lrp
 from regathlon_core.subnetworks import kept_channels, residual_blocks, subnetwork
 from regathlon_vision import DigitsSettings
+
+timm = pytest.importorskip("timm")  # of the package's own test group; the workspace's does without
 
 FIRST_CHANNELS = {  # every layer keeps the first channels: the images' layer, and the layer of the classes
     "resnet18": ("conv1", "fc"),
