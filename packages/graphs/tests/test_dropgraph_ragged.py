@@ -114,6 +114,17 @@ def test_gradients_reach_the_graph_and_only_dropped_nodes_change(batch):
     assert torch.equal(x.grad[~changed] != 0, torch.ones_like(x[~changed], dtype=torch.bool))
 
 
+@pytest.mark.parametrize("graph_of_node", [[], [0], [3, 3]])
+def test_batches_of_hardly_any_nodes(graph_of_node):
+    layer, _ = branch(p=1.0)
+    layer._generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(graph_of_node), 8, dtype=torch.float64, requires_grad=True)
+    out = layer._act_on_graphs(x, torch.tensor(graph_of_node, dtype=torch.int64), "here")
+    assert out.shape == x.shape
+    out.sum().backward()
+    assert not x.grad[: len(x) if graph_of_node == [0] else 0].any()  # a single vertex has no other: A = 0
+
+
 @pytest.mark.parametrize("grouping", ["batch", "size", "node"])
 def test_groupings_put_every_node_back(grouping, batch):
     x, graph_of_node = batch

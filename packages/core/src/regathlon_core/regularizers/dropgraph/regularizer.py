@@ -113,7 +113,7 @@ class DropGraph(FeatureRegularizer[DropGraphSettings]):
     def _act_on_graphs(self, x: Tensor, graph_of_node: Tensor, place: str) -> Tensor:
         """Distort nodes [N, C] of many graphs, without filling them up to one size."""
         p = self.settings.p * self.rate(place) * self.strength
-        if self.settings.p == 0 or (p.device.type == "cpu" and p == 0):
+        if self.settings.p == 0 or (p.device.type == "cpu" and p == 0) or not len(x):
             return x
         generator = self._generator
         dropped = sample_bernoulli((len(x),), p, generator=generator, device=x.device).nonzero()[:, 0]
