@@ -21,7 +21,7 @@ paper: Toy
 title: A toy
 card: none
 datasets: {Blobs: [made, made-subset]}
-models: {MLP: mlp}
+models: {MLP: mlp, MLP@Tricks: mlp(wide=true)}
 metrics:
   acc: {name: accuracy, scale: 100}
   error: {name: accuracy, scale: -100, offset: 100}
@@ -131,6 +131,22 @@ def test_data_models_and_settings_that_differ(made_run, paper):
     assert [e.differs for e in entries("other", p=0.2)] == [("drop's p: 0.1 printed, 0.2 here",)]
     assert [e.differs for e in entries("net", model="cnn")] == [("model: mlp printed, mlp here",)]
     assert entries("elsewhere", dataset="digits") == ()
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_method_may_have_a_model_of_its_own(made_run, paper, wide):
+    description = {
+        "dataset": {"name": "made", "version": 1},
+        "model": {"name": "mlp", "version": 1, "settings": {"wide": wide}},
+        "regularizer": [{"name": "none", "version": 1, "settings": {}}],
+    }
+    folder = made_run({("toy/blobs", "none"): scores(0.8)}, description=description)
+    found = {
+        entry.printed.method: entry.differs
+        for entry in ledger(read_results(folder), known=paper({}, {"method": "Tricks"}))
+    }
+    assert found["Plain"] == ()
+    assert found.get("Tricks") == (() if wide else None)
 
 
 def test_variants_of_a_method_meet_the_numbers_that_name_them(made_run, paper):
@@ -270,7 +286,8 @@ def test_printed_numbers_are_well_formed(name):
         if number.regularizer:
             parse(number.regularizer, kind="regularizer")
     assert set(paper.datasets) <= {number.dataset for number in paper.numbers}
-    assert set(paper.models) <= {number.model for number in paper.numbers}
+    named = {(number.model, f"{number.model}@{number.method}") for number in paper.numbers}
+    assert set(paper.models) <= {name for names in named for name in names}
     assert {name.partition("@")[0] for name in paper.metrics} <= {number.metric for number in paper.numbers}
     for model in paper.models.values():
         parse_one(model, kind="model")

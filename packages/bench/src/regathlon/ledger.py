@@ -78,7 +78,7 @@ def ledger(
             if metric is None or printed.regularizer is None:
                 continue
             wanted = parse(printed.regularizer, kind="regularizer")
-            model = paper.models.get(printed.model)
+            model = paper.model(printed)
             pattern = parse_one(model, kind="model") if model else None
             met = [s for s in setups if s.dataset in names and s.has(wanted) and s.of(metric.task or {})]
             # A model that the paper has elsewhere in its tables of this data set is not held against another's row.
@@ -132,8 +132,8 @@ class _Setup:
 
 def _printed(setup: _Setup, paper: Paper, dataset: str) -> bool:
     """Tell whether a paper has numbers of a setup's model on a data set."""
-    models = {number.model for number in paper.numbers if number.dataset == dataset}
-    patterns = [parse_one(paper.models[model], kind="model") for model in models if model in paper.models]
+    models = {paper.model(number) for number in paper.numbers if number.dataset == dataset}
+    patterns = [parse_one(model, kind="model") for model in models if model]
     return any(setup.model_differs(pattern) is None for pattern in patterns)
 
 

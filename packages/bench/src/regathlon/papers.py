@@ -88,7 +88,8 @@ class Paper:
         title: Full title.
         card: The regularizer whose card cites it.
         datasets: Manifests by printed name: the whole data set, then parts of it.
-        models: A suite's notation by printed name.
+        models: A suite's notation by printed name, or by name and method (``ResNet-50@Bag of tricks``) where a method has a
+            model of its own.
         metrics: By printed name, or by name and data set (``mIoU@MoNuSeg``) where one name has two meanings.
         numbers: All that it printed.
     """
@@ -100,6 +101,10 @@ class Paper:
     models: Mapping[str, str]
     metrics: Mapping[str, PaperMetric]
     numbers: tuple[PaperNumber, ...]
+
+    def model(self, number: PaperNumber) -> str | None:
+        """Return a number's model in a suite's notation; None where we have none."""
+        return self.models.get(f"{number.model}@{number.method}") or self.models.get(number.model)
 
     def metric(self, number: PaperNumber) -> PaperMetric | None:
         """Return what a number is made of here; None where we measure nothing like it."""
