@@ -1,10 +1,13 @@
 """Running suites: results, resuming, isolation. The fork server is shared by the tests of this process."""
 
 import csv
+import ctypes
 import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from regathlon.executors import PRELOAD_LOG, PRELOAD_MODULES
 from regathlon.export import COLUMNS
 from regathlon.run import ONE_KEYSTROKE
 
@@ -242,6 +246,31 @@ def test_selections_read_other_epochs(run, suite_file, tmp_path):
     for row in rows(run, out):
         if (row["split"], row["metric"]) == ("test", "accuracy"):
             assert float(row["value"]) <= found[row["trial"]]
+
+
+STEPS = """
+import resource
+import regathlon.executors.preload
+import torch
+def faults():
+    torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    before = faults()  # until what is free fits
+for _ in range(20):
+    after = faults()
+print(after - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's")
+def test_trials_keep_the_memory_that_a_step_frees():
+    """40 MB are 9,766 pages, each of which the system would hand out anew in each of 20 steps."""
+    environment = {**os.environ, PRELOAD_LOG: "", PRELOAD_MODULES: ""}
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS], capture_output=True, text=True, env=environment, check=True
+    )
+    assert int(done.stdout) < 9766
 
 
 def test_skipped_cells_are_reported_and_do_not_fail_a_run(run, suite_file, tmp_path):
