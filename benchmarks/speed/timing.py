@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from regathlon.executors.memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -57,7 +59,7 @@ def measure(
     """Time variants side by side: every round runs each of them.
 
     A machine that is slow for a while is slow for all variants of a round, so it cancels out in ratios; the order turns
-    from round to round, so that no variant is always the first.
+    from round to round, so that no variant is always the first. Memory is kept as trials keep it.
 
     Args:
         variants: What to run, by name.
@@ -65,6 +67,7 @@ def measure(
         calls: Calls of each variant in a round.
         warm_up: Calls of each before the first round.
     """
+    keep_freed_memory()
     names = list(variants)
     for name in names:
         for _ in range(warm_up):

@@ -2,30 +2,17 @@
 
 Torch takes seconds to import. The fork server does it once, and every trial's process is a fork that has it
 already. A module that cannot be imported is left for its trials to complain about.
-
-It also has glibc keep what trials free: by default, a map of some megabytes goes back to the system and is asked for
-again in every step, page by page, which takes a tenth of a small network's time on a CPU.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import signal
 import traceback
 
 from regathlon.executors import PRELOAD_LOG, PRELOAD_MODULES
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-
-
-def _keep_freed_memory() -> None:
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.malloc_trim(0)  # what importing left, which is no trial's
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+from regathlon.executors.memory import keep_freed_memory
 
 
 def _preload() -> None:
@@ -46,4 +33,4 @@ def _preload() -> None:
 
 
 _preload()
-_keep_freed_memory()
+keep_freed_memory()
