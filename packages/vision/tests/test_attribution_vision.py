@@ -92,6 +92,31 @@ def test_official_map_is_not_conserved() -> None:
     assert ((total - 1).abs() > 1).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("resnet18", {}),
+        ("resnet50", {}),
+        ("vgg11_bn", {}),
+        ("mobilenetv2_100", {}),
+        ("efficientnet_b0", {}),
+        ("densenet121", {}),
+        ("regnetx_002", {}),
+        ("convnext_atto", {}),
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}),
+    ],
+)
+def test_relevance_is_conserved_in_timm_s_models(name: str, changes: dict[str, int]) -> None:
+    timm = pytest.importorskip(
+        "timm", reason="of this package's own test group; the workspace's does without"
+    )
+    x = images(64)
+    model = randomised(lambda: timm.create_model(name, num_classes=10, **changes))
+    relevance = lrp(model, x, torch.tensor([3, 7]))
+    assert relevance.shape == x.shape
+    assert float((relevance.sum((1, 2, 3)) - 1).abs().max()) < 1e-6
+
+
 # ---- beside zennit, for those who installed it: pip install --no-deps zennit==0.5.1 -------------------
 
 PEER = Composite(linear=Epsilon(1e-6), convolution=ZPlus(1e-6), first=Flat(), epsilon=1e-6)

@@ -11,12 +11,15 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from regathlon_core import Budget, Compose, GradAug, Recipe, RelDrop, fit
 from regathlon_core.subnetworks import kept_channels, residual_blocks, subnetwork, subnetwork_depth
+from regathlon_vision import DigitsSettings
 
 tv = pytest.importorskip("torchvision.models")
 
@@ -319,3 +322,89 @@ def test_depth_of_torchvision_models(name: str, count: int) -> None:
     with subnetwork_depth(model, {block.name: False for block in blocks}):
         assert model(x).shape[0] == 4
     assert all(torch.equal(value, before[key]) for key, value in model.named_buffers())
+
+
+# ---- timm's models, of which this project knows nothing -----------------------------------------------------
+
+FIRST_CHANNELS = {  # every layer keeps the first channels: the images' layer, and the layer of the classes
+    "resnet18": ("conv1", "fc"),
+    "resnet50": ("conv1", "fc"),
+    "vgg11_bn": ("features.0", "head.fc"),
+    "mobilenetv2_100": ("conv_stem", "classifier"),
+    "efficientnet_b0": ("conv_stem", "classifier"),
+}
+
+
+@pytest.fixture
+def timm() -> Any:
+    return pytest.importorskip(
+        "timm", reason="of this package's own test group; the workspace's does without"
+    )
+
+
+def assert_alike(found: Tensor, wanted: Tensor) -> None:
+    scale = wanted.abs().max()
+    assert scale > 0
+    torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FIRST_CHANNELS)
+def test_timm_s_models_equal_smaller_networks(name: str, timm: Any) -> None:
+    first, last = FIRST_CHANNELS[name]
+    model = build(lambda: timm.create_model(name, num_classes=10)).eval()
+    small = shrunk(model, Widths(0.7), {first: (None, [0, 1, 2])}, {last})
+    x = images(64)
+    with torch.no_grad(), subnetwork(model, 0.7):
+        found = model(x)
+    with torch.no_grad():
+        assert_alike(found, small(x))
+
+
+def convnext(timm: Any, width: float) -> nn.Module:
+    dims = tuple(kept_channels(size, width) for size in (40, 80, 160, 320))
+    return timm.create_model("convnext_atto", num_classes=10, dims=dims, depths=(1, 1, 2, 1))
+
+
+def transformer(timm: Any, width: float) -> nn.Module:
+    heads, hidden = kept_channels(12, width), kept_channels(192, width)
+    return timm.create_model(
+        "vit_tiny_patch16_224", num_classes=10, img_size=64, depth=2, embed_dim=hidden, num_heads=heads
+    )
+
+
+@pytest.mark.parametrize("kind", [convnext, transformer])
+def test_timm_s_models_equal_smaller_ones_of_their_kind(kind: Any, timm: Any) -> None:
+    model, small = build(lambda: kind(timm, 1.0)).eval(), kind(timm, 0.5).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for (
+        parameter
+    ) in model.parameters():  # timm's begin small: the layers that scale residual branches hide them
+        parameter.data.normal_(0.1, 0.1, generator=generator)
+    state = {}
+    for name, target in small.state_dict().items():
+        tensor = model.state_dict()[name]
+        if "qkv" in name:  # of each the first heads
+            tensor = torch.cat([third[: target.shape[0] // 3] for third in tensor.chunk(3)])
+        state[name] = tensor[tuple(slice(size) for size in target.shape)]
+    small.load_state_dict(state)
+    x = images(64)
+    with torch.no_grad(), subnetwork(model, 0.5):
+        found = model(x)
+    with torch.no_grad():
+        assert_alike(found, small(x))
+
+
+def test_blocks_of_timm_s_models_are_found(timm: Any) -> None:
+    model = build(lambda: timm.create_model("resnet18", num_classes=10)).float()
+    assert len(residual_blocks(model, images(64).float())) == 8
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100"])
+def test_a_step_of_gradaug_and_reldrop_on_timm_s_models(name: str, timm: Any) -> None:
+    task = DigitsSettings().build()
+    model = timm.create_model(name, num_classes=10, in_chans=1)
+    keys, before = list(model.state_dict()), model.get_classifier().weight.detach().clone()
+    regularizer = Compose([GradAug(n=2), RelDrop(p=1.0)])
+    fit(model, task, regularizer, Recipe(batch_size=8, budget=Budget(steps=1)))
+    assert list(model.state_dict()) == keys
+    assert not torch.equal(before, model.get_classifier().weight)

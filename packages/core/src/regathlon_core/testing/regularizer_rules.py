@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from regathlon_core.engine import fit
+from regathlon_core.errors import UserError
 from regathlon_core.features import FeaturePoint, hook_point
 from regathlon_core.notation import parse_one
 from regathlon_core.passes import PassRole, current_role, run_as
@@ -76,8 +77,11 @@ def assert_declaration(settings: Any) -> None:
         with contextlib.suppress(dataclasses.FrozenInstanceError):
             setattr(settings, field.name, value)
             raise AssertionError(f"{kind.__name__} is not frozen")
-    call = parse_one(str(settings), kind="regularizer")
-    read = kind(**call.values(kind))
+    try:
+        call = parse_one(str(settings), kind=settings.name)
+        read = kind(**call.values(kind))
+    except UserError as error:
+        raise AssertionError(f"{settings} does not read back: {error}") from error
     assert (call.name, read) == (settings.name, settings), (
         f"{settings} does not read back as what it was: {read!r}"
     )
