@@ -78,7 +78,7 @@ def assert_declaration(settings: Any) -> None:
             setattr(settings, field.name, value)
             raise AssertionError(f"{kind.__name__} is not frozen")
     try:
-        call = parse_one(str(settings), kind=settings.name)
+        call = parse_one(str(settings), kind="declaration")
         read = kind(**call.values(kind))
     except UserError as error:
         raise AssertionError(f"{settings} does not read back: {error}") from error
