@@ -149,7 +149,7 @@ class Graph(Distortions):
         vertices = vertices.squeeze(0)  # unlike [0], costs nothing backwards
         vertices = vertices if x.dtype == torch.float64 else vertices.float()
         graph = packing.graph.clamp(min=0)
-        shares = (packing.graph >= 0) * (1 / counts.to(vertices.dtype)).index_select(0, graph)
+        shares = (packing.graph >= 0) * (1 / counts.clamp(min=1).to(vertices.dtype)).index_select(0, graph)
         made = [
             self._share(*block).mT.flatten(0, 1)
             for block in zip(*map(packing.blocks, (vertices, shares, packing.graph)), strict=True)

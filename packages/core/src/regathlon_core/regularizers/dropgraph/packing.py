@@ -9,15 +9,8 @@ from torch import Tensor
 
 from regathlon_core.features import groups_of_sizes
 
-_SHARED = (
-    0,
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-)  # what sizes are rounded up to in rows that graphs share; the last is a row's length
+# What sizes are rounded up to in rows that graphs share; the last is a row's length.
+_SHARED = (0, 1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)

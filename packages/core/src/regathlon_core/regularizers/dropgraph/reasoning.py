@@ -51,9 +51,10 @@ def vertex_adjacency(
     if kind == "dissimilarity":
         edges, scale, _ = _dissimilarity(vertices, temperature, graph)
         return edges * scale
-    joined = _joined(vertices, graph)
+    apart = _apart(vertices, graph)
     if kind == "similarity":
-        return _similarity(vertices, temperature, graph)
+        return _similarity(vertices, temperature, apart)
+    joined = _joined(vertices, apart)
     if kind == "uniform":
         return joined / joined.sum(dim=2, keepdim=True)
     if kind == "identity":
@@ -129,33 +130,35 @@ def _shared(vertices: Tensor, adjacency: Tensor, w1: Tensor, w2: Tensor, share: 
     return _hidden(vertices, adjacency, w1, w2).mT * (share[:, None] @ adjacency)
 
 
-def _apart(graph: Tensor, dtype: torch.dtype) -> Tensor:
+def _apart(vertices: Tensor, graph: Tensor | None) -> Tensor | None:
     """Return the squared difference of the numbers of vertices' graphs: 0 within a graph, else at least 1."""
-    number = graph.to(dtype)
+    if graph is None:
+        return None
+    number = graph.to(vertices.dtype)
     return (number[:, :, None] - number[:, None, :]).square_()
 
 
-def _joined(vertices: Tensor, graph: Tensor | None) -> Tensor:
-    """Return 1 for vertices of one graph, else 0."""
-    if graph is None:
-        return vertices.new_ones(len(vertices), vertices.shape[1], vertices.shape[1])
-    return (1 - _apart(graph, vertices.dtype)).clamp_(min=0)
-
-
-def _similarity(vertices: Tensor, temperature: float, graph: Tensor | None) -> Tensor:
+def _similarity(vertices: Tensor, temperature: float, apart: Tensor | None) -> Tensor:
     weight = 1 / (temperature or vertices.shape[2])
-    if graph is None:
+    if apart is None:
         return (vertices @ vertices.mT * weight).softmax(dim=2)
-    apart = _apart(graph, vertices.dtype)
     return torch.baddbmm(apart, vertices, vertices.mT, beta=-_FAR, alpha=weight).softmax(dim=2)
+
+
+def _joined(vertices: Tensor, apart: Tensor | None) -> Tensor:
+    """Return 1 for vertices of one graph, else 0."""
+    if apart is None:
+        return vertices.new_ones(len(vertices), vertices.shape[1], vertices.shape[1])
+    return (1 - apart).clamp_(min=0)
 
 
 def _dissimilarity(
     vertices: Tensor, temperature: float, graph: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return 1 - softmax(V Vᵀ / T) within graphs, [B, K, K]; 1 / (K - 1), [B, K, 1]; and the softmax."""
-    similarity = _similarity(vertices, temperature, graph)
-    joined = _joined(vertices, graph)
+    apart = _apart(vertices, graph)
+    similarity = _similarity(vertices, temperature, apart)
+    joined = _joined(vertices, apart)
     # Of a single vertex the softmax is 1: nothing is left to divide.
     scale = (joined.sum(dim=2, keepdim=True) - 1).clamp_(min=1).reciprocal_()
     return joined - similarity, scale, similarity
