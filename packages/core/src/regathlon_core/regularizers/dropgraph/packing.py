@@ -57,12 +57,12 @@ def pack_graphs(counts: Tensor) -> Packing:
     ends = rounded[order].cumsum(0)
     begins = torch.empty_like(ends).index_copy_(0, order, ends - rounded[order])
     shapes = [(-(-int(rounded.sum()) // _SHARED[-1]), _SHARED[-1])]
+    places = shapes[0][0] * shapes[0][1]
     for graphs in groups_of_sizes(large):
         length = int(counts[graphs].max())
-        rows = torch.arange(len(graphs), device=counts.device)
-        begins[graphs] = sum(rows * length for rows, length in shapes) + rows * length
+        begins[graphs] = places + length * torch.arange(len(graphs), device=counts.device)
         shapes.append((len(graphs), length))
-    places = sum(rows * length for rows, length in shapes)
+        places += len(graphs) * length
     graph_of_item = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     item = torch.arange(len(graph_of_item), device=counts.device)
     place = item + (begins - (counts.cumsum(0) - counts)).index_select(0, graph_of_item)
