@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as oracle
 
 from regathlon_core import UserError
-from regathlon_data import DataError, digit_scenes
+from regathlon_data import digit_scenes
 from regathlon_vision.detection import CocoSettings, FolderSettings, from_coco, read_annotations
 from regathlon_vision.detection.coco import decode
 
@@ -240,7 +240,7 @@ def test_splits_have_the_same_categories(folder):
 
 
 def test_a_data_set_that_is_not_there_names_the_command(tmp_path):
-    with pytest.raises(DataError, match="regathlon data fetch coco"):
+    with pytest.raises(UserError, match="regathlon data fetch coco"):
         CocoSettings().build(tmp_path)
 
 

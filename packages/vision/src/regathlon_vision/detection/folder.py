@@ -11,7 +11,7 @@ from PIL import Image
 
 from regathlon_core.errors import UserError
 from regathlon_core.task import Split
-from regathlon_data import data_root, manifest, manifest_names, require
+from regathlon_data import DataError, data_root, manifest, manifest_names, require
 from regathlon_vision.detection.coco import read_annotations
 from regathlon_vision.detection.settings import CocoFolderSettings
 from regathlon_vision.detection.task import DetectionTask
@@ -28,14 +28,16 @@ class CocoFolderTask(DetectionTask):
         data: Data root; None for the usual one.
 
     Raises:
-        UserError: An annotation file is missing or damaged, or the splits have other categories.
-        regathlon_data.DataError: The data set is not there.
+        UserError: The data set is not there, an annotation file is missing or damaged, or the splits have other categories.
     """
 
     def __init__(self, settings: CocoFolderSettings, data: Path | None = None) -> None:
         super().__init__(settings)
         known = settings.dataset in manifest_names()
-        root = require(settings.dataset, data) if known else data_root(data)
+        try:
+            root = require(settings.dataset, data) if known else data_root(data)
+        except DataError as error:
+            raise UserError(str(error)) from error
         self.short, self.long, self.flip = settings.short, settings.long, settings.flip
         self._folders: dict[Split, Path] = {}
         self.annotations = {}
