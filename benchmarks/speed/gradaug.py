@@ -7,6 +7,8 @@ formula. Every step makes the same draws (--draw). The reference slices the weig
 networks do (Yu et al. 2019, arXiv 1812.08928), here written anew; it needs a rewritten model, and its results are the same.
 "Separate models" trains models of their own at the same widths and resolutions: what this machine needs for that arithmetic,
 which is more than the count says where maps are tiny or channels are no multiples of its vectors.
+
+On a GPU (--device cuda) elapsed time counts instead of the process's, and memory is the most that torch allocated.
 """
 
 from __future__ import annotations
@@ -169,8 +171,15 @@ def training_step(
 
 
 def peak_memory(model: nn.Module, step: Callable[[], None]) -> int:
-    """Return the most bytes held in a step, weights, momenta and statistics included, as the profiler sees them."""
+    """Return the most bytes held in a step: its own, and the model's weights, momenta and statistics."""
     step()
+    parameters = sum(parameter.nbytes for parameter in model.parameters())
+    held_before = 2 * parameters + sum(buffer.nbytes for buffer in model.buffers())
+    if next(model.parameters()).is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        allocated = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - allocated + held_before
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -180,8 +189,7 @@ def peak_memory(model: nn.Module, step: Callable[[], None]) -> int:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    parameters = sum(parameter.nbytes for parameter in model.parameters())
-    return peak + 2 * parameters + sum(buffer.nbytes for buffer in model.buffers())
+    return peak + held_before
 
 
 def operations(step: Callable[[], None]) -> int:
@@ -200,6 +208,8 @@ def main() -> int:
         "--model", choices=["resnet50", "wrn-28-10", "wrn-16-2"], nargs="+", default=["resnet50"]
     )
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=32, help="pixels of a side of the images")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--draw", type=int, default=0, help="seed of widths and resolutions")
     parser.add_argument("--divisor", type=int, default=1, help="sub-networks keep multiples of it")
@@ -220,8 +230,10 @@ def main() -> int:
             "resnet50": lambda: torchvision.models.resnet50(num_classes=10),
             "wrn-28-10": lambda: WideResNet(3, 10, depth=28, widen=10),
             "wrn-16-2": lambda: WideResNet(3, 10, depth=16, widen=2),
-        }[name]().train()
-        batch = Batch(torch.randn(options.batch, 3, 32, 32), torch.randint(10, (options.batch,)))
+        }[name]()
+        model.train().to(options.device)
+        images = torch.randn(options.batch, 3, options.size, options.size)
+        batch = Batch(images, torch.randint(10, (options.batch,))).to(options.device)
         steps = {
             key: training_step(*variant, options.draw)
             for key, variant in variants(model, batch, task, options.draw, options.divisor).items()
@@ -229,13 +241,14 @@ def main() -> int:
         times = compare(steps, options.rounds, warm_up=1)
         floor = operations(steps["gradaug"]) / operations(steps["plain"])
         memory = {key: peak_memory(model, step) for key, step in steps.items()}
-        setting = f"{name}, 32x32, batch {options.batch}, multiples of {options.divisor}"
+        setting = f"{name}, {options.size}x{options.size} on {options.device}, batch {options.batch}, multiples of {options.divisor}"
         results[setting] = times
+        cost = {key: ratio.cpu if options.device == "cpu" else ratio.wall for key, ratio in times.items()}
         found = SimpleNamespace(
             floor=floor,
-            over_floor=times["gradaug"].cpu / floor,
-            over_reference=times["gradaug"].cpu / times["reference"].cpu,
-            separate_over_floor=times["separate models"].cpu / floor,
+            over_floor=cost["gradaug"] / floor,
+            over_reference=cost["gradaug"] / cost["reference"],
+            separate_over_floor=cost["separate models"] / floor,
             memory=memory["gradaug"] / memory["plain"],
             reference_memory=memory["reference"] / memory["plain"],
         )

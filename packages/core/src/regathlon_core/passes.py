@@ -88,9 +88,16 @@ def run_as(model: nn.Module, role: PassRole) -> Iterator[None]:
     finally:
         _role.reset(token)
         for module, training in flags:
-            module.training = training
+            _restore(module, "training", training)
         for module, track, mean, variance in tracked:
-            module.track_running_stats, module.running_mean, module.running_var = track, mean, variance
+            _restore(module, "track_running_stats", track)
+            _restore(module, "running_mean", mean)
+            _restore(module, "running_var", variance)
+
+
+def _restore(module: nn.Module, name: str, value: object) -> None:
+    if getattr(module, name) is not value:  # setting a module's attribute costs several times the asking
+        setattr(module, name, value)
 
 
 def _freeze_statistics(module: _NormBase, training: bool, role: PassRole) -> None:

@@ -268,7 +268,10 @@ class Widths:
 
     def count(self, dim: Dim) -> int:
         """Return how many positions are kept."""
-        return sum(stop - start for start, stop in self.runs(dim))
+        runs = self.runs(dim)
+        if len(runs) == 1:
+            return runs[0][1] - runs[0][0]
+        return sum(stop - start for start, stop in runs)
 
     def is_whole(self, dim: Dim) -> bool:
         """Return whether all positions are kept."""

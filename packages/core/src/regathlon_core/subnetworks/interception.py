@@ -36,6 +36,7 @@ class Free:
 
 
 FREE: Final = Free()
+_ONLY_FREE, _ONLY_WHOLE = {FREE}, {None}
 Axis = Dim | None | Free
 Axes = tuple[Axis, ...]
 
@@ -49,6 +50,7 @@ ALWAYS: set[Any] = set()
 """Rules that also apply where no tensor is narrow: those that produce channels, or free axes."""
 
 _MARK = "_regathlon_mark"
+_UNMARKED = (None, DATA)
 
 
 def rule(*functions: Any, always: bool = False) -> Callable[[Rule], Rule]:
@@ -170,7 +172,7 @@ class Interception(TorchFunctionMode):
         generator = kwargs.get("generator")
         if generator is not None and generator not in self._drawn:
             self._drawn[generator] = generator.get_state()
-        marks = [self.mark(tensor) for tensor in tensors_in((args, kwargs))]
+        marks = [self.mark(tensor) for tensor in tensors_in((args, kwargs) if kwargs else args)]
         body = RULES.get(func)
         free = all(mark in (CONSTANT, LEARNED) for mark in marks)
         whole = all(mark == DATA for mark in marks)
@@ -191,10 +193,11 @@ class Interception(TorchFunctionMode):
 
     def mark(self, tensor: Tensor) -> Mark:
         """Return the mark of a tensor; what comes from outside of the run is data."""
-        token, mark = getattr(tensor, _MARK, (None, DATA))
+        token, mark = getattr(tensor, _MARK, _UNMARKED)
         if token is self._token:
             return mark
-        if id(tensor) in self._learned or isinstance(tensor, nn.Parameter):
+        # A plain tensor is no parameter, which is asked at every call and costs more than all else here.
+        if id(tensor) in self._learned or (type(tensor) is not Tensor and isinstance(tensor, nn.Parameter)):
             return LEARNED
         return CONSTANT if id(tensor) in self._buffers else DATA
 
@@ -212,13 +215,14 @@ class Interception(TorchFunctionMode):
 
     def put(self, out: Any, axes: Iterable[Axis]) -> Any:
         """Mark a result and return it."""
-        kept = tuple(None if isinstance(axis, Dim) and self._settled(axis) else axis for axis in axes)
+        kept = tuple([None if isinstance(axis, Dim) and self._settled(axis) else axis for axis in axes])
+        kinds = set(kept)
         mark: Mark = kept
-        if kept and all(axis is FREE for axis in kept):
+        if kinds == _ONLY_FREE:
             mark = LEARNED if self._from_learned else CONSTANT
-        elif all(axis is None for axis in kept):
+        elif kinds <= _ONLY_WHOLE:
             mark = DATA
-        if mark != self.mark(out):
+        if mark is kept or mark != self.mark(out):
             setattr(out, _MARK, (self._token, mark))
         return out
 
@@ -454,10 +458,10 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def _collect(value: Any, found: list[Tensor]) -> None:
+    if type(value) in _SCALARS:
+        return
     if isinstance(value, Tensor):
         found.append(value)
-    elif type(value) in _SCALARS:
-        return
     elif isinstance(value, (tuple, list)):
         for item in value:
             _collect(item, found)
