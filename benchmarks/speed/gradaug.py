@@ -232,8 +232,8 @@ def main() -> int:
             "wrn-16-2": lambda: WideResNet(3, 10, depth=16, widen=2),
         }[name]()
         model.train().to(options.device)
-        images = torch.randn(options.batch, 3, options.size, options.size)
-        batch = Batch(images, torch.randint(10, (options.batch,))).to(options.device)
+        inputs = torch.randn(options.batch, 3, options.size, options.size)
+        batch = Batch(inputs, torch.randint(10, (options.batch,))).to(options.device)
         steps = {
             key: training_step(*variant, options.draw)
             for key, variant in variants(model, batch, task, options.draw, options.divisor).items()
@@ -241,7 +241,8 @@ def main() -> int:
         times = compare(steps, options.rounds, warm_up=1)
         floor = operations(steps["gradaug"]) / operations(steps["plain"])
         memory = {key: peak_memory(model, step) for key, step in steps.items()}
-        setting = f"{name}, {options.size}x{options.size} on {options.device}, batch {options.batch}, multiples of {options.divisor}"
+        images = f"{options.size}x{options.size} on {options.device}, batch {options.batch}"
+        setting = f"{name}, {images}, multiples of {options.divisor}"
         results[setting] = times
         cost = {key: ratio.cpu if options.device == "cpu" else ratio.wall for key, ratio in times.items()}
         found = SimpleNamespace(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -28,6 +29,27 @@ class UserError(ValueError):
     def at(self, where: str) -> UserError:
         """Return the same error with its place named, unless it already has one."""
         return self if self.where is not None else UserError(self.message, where=where)
+
+
+@contextlib.contextmanager
+def for_the_user(*errors: type[Exception]) -> Iterator[None]:
+    """Say errors of a package that does not know this one, and whose messages tell what to do, as ``UserError``.
+
+    Args:
+        errors: The classes, such as ``regathlon_data.DataError``.
+
+    Example:
+        >>> try:
+        ...     with for_the_user(LookupError):
+        ...         raise LookupError("There is no data set 'sifar10'.")
+        ... except UserError as error:
+        ...     print(error)
+        There is no data set 'sifar10'.
+    """
+    try:
+        yield
+    except errors as error:
+        raise UserError(str(error)) from error
 
 
 class NoEffectWarning(UserWarning):

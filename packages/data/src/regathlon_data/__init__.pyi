@@ -5,7 +5,7 @@ from .download import fetch
 from .errors import DataError
 from .registry import Content, DataFile, Manifest, manifest, manifest_names, manifests
 from .scenes import Scenes, digit_scenes
-from .store import Problem, data_root, is_present, missing_files, require, verify
+from .store import Problem, data_root, is_present, located, missing_files, require, verify
 
 __all__ = [
     "DOMAINS",
@@ -24,6 +24,7 @@ __all__ = [
     "fetch",
     "is_present",
     "load_digits",
+    "located",
     "manifest",
     "manifest_names",
     "manifests",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regathlon_data.errors import DataError
-from regathlon_data.registry import Content, DataFile, Manifest, manifest
+from regathlon_data.registry import Content, DataFile, Manifest, manifest, manifest_names
 
 
 def data_root(explicit: Path | str | None = None) -> Path:
@@ -85,6 +85,19 @@ def require(name: str, root: Path | str | None = None) -> Path:
         f"The data set {name!r} is not complete under {folder}: there is no {shown}. "
         f"Get it with: regathlon data fetch {name}"
     )
+
+
+def located(name: str, root: Path | str | None = None) -> Path:
+    """Return the data root of a data set that may be one of the user's own: only what a manifest lists has to be there.
+
+    Raises:
+        DataError: The data set has a manifest and is not complete.
+
+    Example:
+        >>> located("my-graphs", "/data").as_posix()
+        '/data'
+    """
+    return require(name, root) if name in manifest_names() else data_root(root)
 
 
 def verify(name: str, root: Path | str | None = None) -> tuple[Problem, ...]:

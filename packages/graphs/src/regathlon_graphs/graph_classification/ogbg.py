@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.rng import SampleDraw
 from regathlon_core.task import Batch, Split, class_loss
-from regathlon_data import DataError, data_root, manifest_names, require
+from regathlon_data import DataError, located
 from regathlon_graphs.graph_classification.collected import Collected
 from regathlon_graphs.graph_classification.ogbg_settings import OgbgSettings
 from regathlon_graphs.ogb_files.reading import OgbGraphs, read_graphs, read_labels, read_split
@@ -131,11 +131,8 @@ def ogb_root(dataset: str, data: Path | None) -> Path:
     Raises:
         UserError: The data set has a manifest, and its files are missing.
     """
-    try:
-        root = require(dataset, data) if dataset in manifest_names() else data_root(data)
-    except DataError as error:
-        raise UserError(str(error)) from error
-    return root / "OGB"
+    with for_the_user(DataError):
+        return located(dataset, data) / "OGB"
 
 
 def _collected(found: OgbGraphs, *, both_ways: bool) -> Collected:

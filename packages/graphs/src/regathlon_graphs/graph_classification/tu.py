@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.rng import stream
 from regathlon_core.task import Split
-from regathlon_data import DataError, data_root, manifest_names, require
+from regathlon_data import DataError, located
 from regathlon_graphs.graph_classification.settings import TuSettings
 from regathlon_graphs.graph_classification.task import GraphClassification
 from regathlon_graphs.graph_classification.tu_files import read_collection
@@ -34,12 +34,8 @@ class Tu(GraphClassification):
     """
 
     def __init__(self, settings: TuSettings, data: Path | None = None) -> None:
-        try:
-            root = (
-                require(settings.dataset, data) if settings.dataset in manifest_names() else data_root(data)
-            )
-        except DataError as error:
-            raise UserError(str(error)) from error
+        with for_the_user(DataError):
+            root = located(settings.dataset, data)
         folder = root / "TUDataset" / settings.folder
         found = read_collection(folder / "raw", settings.folder)
         graphs = _graphs(

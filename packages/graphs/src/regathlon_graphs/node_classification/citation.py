@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.rng import stream
 from regathlon_core.task import Split
-from regathlon_data import DataError, data_root, manifest_names, require
+from regathlon_data import DataError, located
 from regathlon_graphs.node_classification.planetoid_files import CitationGraph, read_planetoid
 from regathlon_graphs.node_classification.settings import CitationSettings
 from regathlon_graphs.node_classification.task import NodeClassification
@@ -58,10 +58,8 @@ class Citation(NodeClassification):
 
 
 def _read(settings: CitationSettings, data: Path | None) -> CitationGraph:
-    try:
-        root = require(settings.dataset, data) if settings.dataset in manifest_names() else data_root(data)
-    except DataError as error:
-        raise UserError(str(error)) from error
+    with for_the_user(DataError):
+        root = located(settings.dataset, data)
     return read_planetoid(root / "Planetoid" / settings.folder / "raw", settings.folder.lower())
 
 

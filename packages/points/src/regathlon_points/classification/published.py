@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
 from regathlon_data import DataError, require
 from regathlon_points.classification.augmentation import Augmentation
@@ -46,10 +46,8 @@ class Collection(PointClassification):
     """
 
     def __init__(self, settings: CollectionSettings, data: Path | None = None) -> None:
-        try:
+        with for_the_user(DataError):
             root = require(settings.dataset, data)
-        except DataError as error:
-            raise UserError(str(error)) from error
         classes, splits = _READERS[type(settings)](settings, root)
         augmentation = Augmentation(
             dropout=settings.point_dropout,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
 from regathlon_data import DataError, require
 from regathlon_vision.classification.cifar_files import read_batches, read_names
@@ -31,10 +31,8 @@ class CifarTask(StackTask):
     """
 
     def __init__(self, settings: CifarSettings, data: Path | None = None) -> None:
-        try:
+        with for_the_user(DataError):
             root = require(settings.dataset, data)
-        except DataError as error:
-            raise UserError(str(error)) from error
         read = _read_subset if settings.source == "subset" else _read_batches
         classes, train, test = read(settings, root)
         splits: dict[Split, Stack] = {"test": test}

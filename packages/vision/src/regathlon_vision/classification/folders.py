@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.rng import SampleDraw
 from regathlon_core.task import Batch, Split
 from regathlon_data import DataError, require
@@ -128,10 +128,8 @@ class TinyImageNetTask(StackTask):
 
 
 def _root(dataset: str, data: Path | None) -> Path:
-    try:
+    with for_the_user(DataError):
         return require(dataset, data)
-    except DataError as error:
-        raise UserError(str(error)) from error
 
 
 def _classes_with_images(folder: Path) -> Listing:

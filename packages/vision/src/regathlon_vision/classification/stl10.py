@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
 from regathlon_data import DataError, require
 from regathlon_vision.classification.settings import Stl10Settings
@@ -34,10 +34,8 @@ class Stl10Task(StackTask):
     """
 
     def __init__(self, settings: Stl10Settings, data: Path | None = None) -> None:
-        try:
+        with for_the_user(DataError):
             folder = require(settings.dataset, data) / "stl10_binary"
-        except DataError as error:
-            raise UserError(str(error)) from error
         train, test = (_labelled(folder, part, settings.side) for part in ("train", "test"))
         if settings.labels:
             train = train.take(_fold(folder, settings.split or 0, len(train.labels)))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
-from regathlon_data import DataError, data_root, manifest, manifest_names, require
+from regathlon_data import DataError, located, manifest, manifest_names
 from regathlon_vision.detection.coco import read_annotations
 from regathlon_vision.detection.settings import CocoFolderSettings
 from regathlon_vision.detection.task import DetectionTask
@@ -34,10 +34,8 @@ class CocoFolderTask(DetectionTask):
     def __init__(self, settings: CocoFolderSettings, data: Path | None = None) -> None:
         super().__init__(settings)
         known = settings.dataset in manifest_names()
-        try:
-            root = require(settings.dataset, data) if known else data_root(data)
-        except DataError as error:
-            raise UserError(str(error)) from error
+        with for_the_user(DataError):
+            root = located(settings.dataset, data)
         self.short, self.long, self.flip = settings.short, settings.long, settings.flip
         self._folders: dict[Split, Path] = {}
         self.annotations = {}

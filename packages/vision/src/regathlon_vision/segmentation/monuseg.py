@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
 from regathlon_data import DataError, require
 from regathlon_vision.images import ImageFiles, image_files
@@ -39,10 +39,8 @@ class MoNuSegTask(PairTask):
     """
 
     def __init__(self, settings: MoNuSegSettings, data: Path | None = None) -> None:
-        try:
+        with for_the_user(DataError):
             root = require(settings.dataset, data) / "MoNuSeg"
-        except DataError as error:
-            raise UserError(str(error)) from error
         splits: dict[Split, Pairs] = {
             split: _pairs(root / split, settings.crop) for split in ("train", "test")
         }

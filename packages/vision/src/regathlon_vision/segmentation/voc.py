@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regathlon_core.errors import UserError
+from regathlon_core.errors import UserError, for_the_user
 from regathlon_core.task import Split
 from regathlon_data import DataError, require
 from regathlon_vision.images import ImageFiles, decode
@@ -61,10 +61,8 @@ class VocTask(PairTask):
     """
 
     def __init__(self, settings: VocSettings, data: Path | None = None) -> None:
-        try:
+        with for_the_user(DataError):
             root = require(settings.dataset, data)
-        except DataError as error:
-            raise UserError(str(error)) from error
         voc = root / "VOCdevkit" / "VOC2012"
         train, test = (
             _names(voc / "ImageSets" / "Segmentation" / f"{name}.txt") for name in ("train", "val")
