@@ -275,15 +275,16 @@ class Interception(TorchFunctionMode):
         own = self.axes(tensor)
         if self.widths is None or FREE not in own:
             return tensor
-        targets = {
-            at: target
-            for at, (mine, target) in enumerate(zip(own, axes[len(axes) - len(own) :], strict=True))
-            if mine is FREE and isinstance(target, Dim) and tensor.shape[at] != 1
-        }
-        for at, target in targets.items():
-            self._remember(tensor, at, target)
-        places = self._places(tensor, targets)
-        if self.leaves is None or not places or not self._defers(tensor):
+        places: Places = {}
+        for at, target in enumerate(axes[len(axes) - len(own) :]):
+            if own[at] is FREE and isinstance(target, Dim) and tensor.shape[at] != 1:
+                self._remember(tensor, at, target)
+                place = self._place(tensor, at, target)
+                if place is not None:
+                    places[at] = place
+        if not places:
+            return tensor
+        if self.leaves is None or not self._defers(tensor):
             return cut(tensor, places)
         key = id(tensor), *places
         if key not in self.leaves:
@@ -399,21 +400,18 @@ class Interception(TorchFunctionMode):
         pairs = zip(axes, sizes, strict=True)
         return compose([axis if isinstance(axis, Dim) else Dim(size, whole=True) for axis, size in pairs])
 
-    def _places(self, tensor: Tensor, targets: dict[int, Dim]) -> Places:
+    def _place(self, tensor: Tensor, at: int, axis: Dim) -> tuple[int, int] | Tensor | None:
+        """Return what an axis keeps; None where that is all of it."""
         assert self.widths is not None
-        places: Places = {}
-        for at, axis in targets.items():
-            if tensor.shape[at] != axis.size:
-                raise UserError(
-                    f"A tensor of {tensor.shape[at]} channels met one that has {axis.size} at full width, in layer "
-                    f"{self.where()!r}: a call that torch does not let anyone intercept made it."
-                )
-            runs = self.widths.runs(axis)
-            if len(runs) > 1:
-                places[at] = self.positions(axis, tensor.device)
-            elif runs != ((0, axis.size),):
-                places[at] = runs[0]
-        return places
+        if tensor.shape[at] != axis.size:
+            raise UserError(
+                f"A tensor of {tensor.shape[at]} channels met one that has {axis.size} at full width, in layer "
+                f"{self.where()!r}: a call that torch does not let anyone intercept made it."
+            )
+        if self.widths.is_whole(axis):
+            return None
+        runs = self.widths.runs(axis)
+        return runs[0] if len(runs) == 1 else self.positions(axis, tensor.device)
 
     def _defers(self, tensor: Tensor) -> bool:
         return tensor.is_leaf and tensor.requires_grad and torch.is_grad_enabled()
@@ -458,16 +456,16 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def _collect(value: Any, found: list[Tensor]) -> None:
-    if type(value) in _SCALARS:
-        return
     if isinstance(value, Tensor):
         found.append(value)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            _collect(item, found)
+            if type(item) not in _SCALARS:
+                _collect(item, found)
     elif isinstance(value, dict):
         for item in value.values():
-            _collect(item, found)
+            if type(item) not in _SCALARS:
+                _collect(item, found)
     elif dataclasses.is_dataclass(value):
         _collect(vars(value), found)
 
