@@ -176,6 +176,7 @@ def peak_memory(model: nn.Module, step: Callable[[], None]) -> int:
     parameters = sum(parameter.nbytes for parameter in model.parameters())
     held_before = 2 * parameters + sum(buffer.nbytes for buffer in model.buffers())
     if next(model.parameters()).is_cuda:
+        model.zero_grad(set_to_none=True)  # the step's gradients are its own, not held before it
         torch.cuda.reset_peak_memory_stats()
         allocated = torch.cuda.memory_allocated()
         step()

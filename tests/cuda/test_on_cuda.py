@@ -22,6 +22,7 @@ TASKS = [task if isinstance(task, Task) else task.build() for task in (*TOY_TASK
 CASES = [Case((settings,), task) for task in TASKS for settings in cases(task)]
 if DEVICE == "cpu":
     CASES = [case for case in CASES if case.name.startswith("gradaug")]
+NEEDS_CUDA = pytest.mark.skipif(DEVICE == "cpu", reason="compares a CUDA device with the CPU")
 IDS = [f"{case.name}-{case.task.settings.name}" for case in CASES]
 
 
@@ -70,6 +71,7 @@ def test_trains_in_half_precision(case, precision, tmp_path):
     assert torch.isfinite(torch.tensor(result.history[-1].train_loss))
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize("width", [0.8, 0.5])
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.settings.name)
 def test_sub_networks_compute_what_they_do_on_a_cpu(task, width):
@@ -102,6 +104,7 @@ def double(batch):
     return batch
 
 
+@NEEDS_CUDA
 def test_relevance_is_what_it_is_on_a_cpu():
     torch.manual_seed(0)
     model = torch.nn.Sequential(
@@ -118,6 +121,7 @@ def test_relevance_is_what_it_is_on_a_cpu():
     torch.testing.assert_close(on_cpu, on_device.cpu(), rtol=1e-9, atol=1e-12)
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize("channels", [3, 64])
 def test_point_operations_are_those_of_a_cpu(channels):
     generator = torch.Generator().manual_seed(0)

@@ -276,8 +276,9 @@ class Interception(TorchFunctionMode):
         if self.widths is None or FREE not in own:
             return tensor
         places: Places = {}
-        for at, target in enumerate(axes[len(axes) - len(own) :]):
-            if own[at] is FREE and isinstance(target, Dim) and tensor.shape[at] != 1:
+        pairs = zip(own, axes[len(axes) - len(own) :], strict=True)
+        for at, (mine, target) in enumerate(pairs):
+            if mine is FREE and isinstance(target, Dim) and tensor.shape[at] != 1:
                 self._remember(tensor, at, target)
                 place = self._place(tensor, at, target)
                 if place is not None:
@@ -458,12 +459,8 @@ def tensors_in(value: Any) -> list[Tensor]:
 def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
         found.append(value)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            if type(item) not in _SCALARS:
-                _collect(item, found)
-    elif isinstance(value, dict):
-        for item in value.values():
+    elif isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
             if type(item) not in _SCALARS:
                 _collect(item, found)
     elif dataclasses.is_dataclass(value):
